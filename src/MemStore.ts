@@ -1,0 +1,315 @@
+/**
+ * An in-memory session store, provided as a Layer.
+ *
+ * The state is one `Ref` of a persistent `HashMap`. Every operation is one read or one atomic update of it, and who has
+ * read it holds a consistent snapshot. Expired sessions are never found; a scoped cleanup fiber sweeps them out of
+ * memory a page of the snapshot at a time, so that a sweep over a million sessions does not stall the server.
+ *
+ * The vocabulary is that of Go's [scs/memstore](https://github.com/alexedwards/scs/tree/master/memstore).
+ */
+import { Buffer } from "node:buffer"
+import type { Scope } from "effect"
+import {
+  Clock,
+  Config,
+  Context,
+  DateTime,
+  Duration,
+  Effect,
+  Fiber,
+  Formatter,
+  HashMap,
+  Layer,
+  Metric,
+  Option,
+  Ref,
+  Result,
+  Schedule,
+  Stream
+} from "effect"
+import { SessionStore, type SessionStoreOperations } from "./SessionStore.ts"
+
+/**
+ * What a {@link MemStore} can do: the operations of every session store, which cannot fail here, and two of its own.
+ */
+export interface MemStoreOperations extends SessionStoreOperations<never> {
+  /**
+   * The number of sessions held in memory, those expired and not yet swept included.
+   */
+  readonly size: Effect.Effect<number>
+
+  /**
+   * Stops the cleanup, also in the middle of a sweep, and returns when it has ended. The store goes on working: expired
+   * sessions are still never found, but stay in memory. A no-op where no cleanup runs; safe to call again, and from
+   * several fibers at once.
+   */
+  readonly stopCleanup: Effect.Effect<void>
+}
+
+/**
+ * A session in memory, never changed once it is made.
+ *
+ * The data is kept as a string of one byte a character: immutable, so that no array of a caller's can alias it, and on
+ * the heap, where it takes less room and time than a copied `Uint8Array`.
+ */
+interface Entry {
+  readonly data: string
+  readonly expiry: number
+}
+
+type Sessions = HashMap.HashMap<string, Entry>
+
+const isActive = (entry: Entry, now: number): boolean => now <= entry.expiry
+
+const fromBytes = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
+
+// A small Buffer is a window on memory that it shares with others, hence the copy.
+const toBytes = (data: string): Uint8Array => new Uint8Array(Buffer.from(data, "latin1"))
+
+const makeEntry = (data: Uint8Array, expiry: DateTime.DateTime): Entry => ({
+  data: fromBytes(data),
+  expiry: DateTime.toEpochMillis(expiry)
+})
+
+// A page takes well under a millisecond; smaller ones make a sweep no smoother, only longer.
+const pageSize = 512
+
+/** The snapshot in pages, with a turn of the event loop before each. */
+const pages = (sessions: Sessions): Stream.Stream<[token: string, entry: Entry]> =>
+  Stream.fromIterable(sessions, { chunkSize: pageSize }).pipe(
+    Stream.mapArrayEffect((page) => Effect.as(Effect.yieldNow, page))
+  )
+
+/** Takes the expired entries of a page out of the sessions, save those that were committed anew since. */
+const removeExpired = (sessions: Sessions, page: Iterable<[token: string, entry: Entry]>, now: number): Sessions =>
+  HashMap.mutate(sessions, (current) => {
+    for (const [token, entry] of page) {
+      if (!isActive(entry, now) && Option.getOrUndefined(HashMap.get(current, token)) === entry) {
+        HashMap.remove(current, token)
+      }
+    }
+  })
+
+const sessionsHeld = Metric.gauge("sessions_held", {
+  description: "Sessions in memory after the last sweep, those that expired since included"
+})
+
+const sessionsSwept = Metric.counter("sessions_swept", {
+  description: "Expired sessions that cleanup removed from memory so far",
+  incremental: true
+})
+
+const sweepDuration = Metric.timer("session_sweep_duration", {
+  description: "Time that a sweep took from start to end"
+})
+
+// `Duration` reads a NaN, and an object that names no unit, as zero. Here that would silently mean no cleanup.
+const saysZero = (input: Duration.Input): boolean =>
+  typeof input === "object" && !Duration.isDuration(input)
+    ? Object.values(input).length > 0 && Object.values(input).every((part) => part === 0)
+    : !Number.isNaN(input)
+
+const decodeInterval = (input: Duration.Input): Effect.Effect<Duration.Duration> =>
+  Duration.fromInput(input).pipe(
+    Option.filter((interval) => !Duration.isZero(interval) || saysZero(input)),
+    Option.match({
+      onNone: () =>
+        Effect.die(new TypeError(`MemStore: the cleanup interval is no duration: ${Formatter.format(input)}`)),
+      onSome: Effect.succeed
+    })
+  )
+
+/**
+ * An in-memory session store: its service tag, its constructors and its layers.
+ *
+ * **When to use**: for one server process whose sessions need not survive a restart, and for tests. The layers provide
+ * both `MemStore` and `SessionStore`, from one instance: ask for `SessionStore` where sessions are used, and for
+ * `MemStore` where `size` or `stopCleanup` is wanted.
+ *
+ * **Gotchas**: two builds of a layer are two stores that know nothing of each other; one layer value, shared, is one
+ * store. So keep one value, such as `MemStore.layer`, and provide it once, around the whole application.
+ *
+ * @example
+ * ```ts
+ * import { DateTime, Effect, HashMap } from "effect"
+ * import { MemStore } from "effect-sessions"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* MemStore
+ *   const expiry = DateTime.add(yield* DateTime.now, { minutes: 20 })
+ *   yield* store.commit("token", new Uint8Array([1, 2, 3]), expiry)
+ *   return HashMap.size(yield* store.all)
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, MemStore.layer)) // => 1
+ * ```
+ */
+export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("effect-sessions/MemStore") {
+  /**
+   * Makes a store in the current scope whose cleanup runs at the given interval.
+   *
+   * **Details**: the first sweep comes one interval after the start, each further one an interval after the end of the
+   * one before. An interval of zero, a negative or an infinite one means no cleanup. The cleanup ends when the scope
+   * closes or `stopCleanup` is called.
+   *
+   * **Errors**: dies with a `TypeError` that names the value where the interval is no duration at all.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { MemStore } from "effect-sessions"
+   *
+   * const program = Effect.gen(function*() {
+   *   const store = yield* MemStore.makeWithCleanupInterval("5 minutes")
+   *   return yield* store.size
+   * })
+   *
+   * await Effect.runPromise(Effect.scoped(program)) // => 0
+   * ```
+   */
+  static readonly makeWithCleanupInterval: (
+    interval: Duration.Input
+  ) => Effect.Effect<MemStore["Service"], never, Scope.Scope> = Effect.fnUntraced(function* (input) {
+    const interval = yield* decodeInterval(input)
+    const state = yield* Ref.make<Sessions>(HashMap.empty())
+
+    const find: MemStoreOperations["find"] = (token) =>
+      Clock.clockWith((clock) =>
+        Effect.map(Ref.get(state), (sessions) =>
+          HashMap.get(sessions, token).pipe(
+            Option.filter((entry) => isActive(entry, clock.currentTimeMillisUnsafe())),
+            Option.map((entry) => toBytes(entry.data))
+          )
+        )
+      )
+
+    const commit: MemStoreOperations["commit"] = (token, data, expiry) => {
+      const entry = makeEntry(data, expiry)
+      return Ref.update(state, (sessions) => HashMap.set(sessions, token, entry))
+    }
+
+    const replace: MemStoreOperations["replace"] = (token, expected, data, expiry) => {
+      const expectedData = fromBytes(expected)
+      const entry = makeEntry(data, expiry)
+      return Clock.clockWith((clock) =>
+        Ref.modify(state, (sessions) =>
+          Option.exists(
+            HashMap.get(sessions, token),
+            (held) => isActive(held, clock.currentTimeMillisUnsafe()) && held.data === expectedData
+          )
+            ? [true, HashMap.set(sessions, token, entry)]
+            : [false, sessions]
+        )
+      )
+    }
+
+    const remove: MemStoreOperations["delete"] = (token) => Ref.update(state, HashMap.remove(token))
+
+    const entries: MemStoreOperations["entries"] = Stream.unwrap(
+      Clock.clockWith((clock) =>
+        Effect.map(Ref.get(state), (sessions) => {
+          const now = clock.currentTimeMillisUnsafe()
+          return Stream.filterMap(pages(sessions), ([token, entry]) =>
+            isActive(entry, now) ? Result.succeed([token, toBytes(entry.data)] as const) : Result.failVoid
+          )
+        })
+      )
+    )
+
+    const all: MemStoreOperations["all"] = Effect.suspend(() => {
+      const found = HashMap.beginMutation(HashMap.empty<string, Uint8Array>())
+      return Stream.runForEach(entries, ([token, data]) => Effect.sync(() => HashMap.set(found, token, data))).pipe(
+        Effect.map(() => HashMap.endMutation(found))
+      )
+    })
+
+    const size = Effect.map(Ref.get(state), HashMap.size)
+
+    const sweep = Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      let swept = 0
+      yield* Stream.runForEachArray(pages(yield* Ref.get(state)), (page) =>
+        Ref.update(state, (sessions) => {
+          const remaining = removeExpired(sessions, page, now)
+          swept += HashMap.size(sessions) - HashMap.size(remaining)
+          return remaining
+        })
+      )
+      return swept
+    })
+
+    const cleanup = Effect.gen(function* () {
+      const [duration, swept] = yield* Effect.timed(sweep)
+      const held = yield* size
+      yield* Metric.update(sessionsHeld, held)
+      yield* Metric.update(sessionsSwept, swept)
+      yield* Metric.update(sweepDuration, duration)
+      yield* Effect.logDebug(`Session cleanup removed ${swept} expired sessions and left ${held}`)
+    })
+
+    const stopCleanup =
+      Duration.isPositive(interval) && Duration.isFinite(interval)
+        ? Fiber.interrupt(
+            yield* Effect.forkScoped(Effect.schedule(cleanup, Schedule.spaced(interval)), { startImmediately: true })
+          )
+        : Effect.void
+
+    return MemStore.of({ find, commit, replace, delete: remove, all, entries, size, stopCleanup })
+  })
+
+  /**
+   * Makes a store in the current scope whose cleanup runs every minute, the default of scs/memstore. See
+   * {@link MemStore.makeWithCleanupInterval} for the rest.
+   */
+  static readonly make: Effect.Effect<MemStore["Service"], never, Scope.Scope> =
+    MemStore.makeWithCleanupInterval("1 minute")
+
+  /**
+   * Provides `MemStore` and `SessionStore` from one store whose cleanup runs at the given interval, as
+   * {@link MemStore.makeWithCleanupInterval} has it. Each call makes another layer, and so another store.
+   *
+   * **Errors**: dies with a `TypeError` that names the value where the interval is no duration at all.
+   *
+   * @example
+   * ```ts
+   * import { MemStore } from "effect-sessions"
+   *
+   * const Sessions = MemStore.layerWithCleanupInterval("10 seconds")
+   * const SessionsWithoutCleanup = MemStore.layerWithCleanupInterval(0)
+   * ```
+   */
+  static readonly layerWithCleanupInterval = (interval: Duration.Input): Layer.Layer<MemStore | SessionStore> =>
+    Layer.effectContext(
+      Effect.map(MemStore.makeWithCleanupInterval(interval), (store) =>
+        Context.make(MemStore, store).pipe(Context.add(SessionStore, store))
+      )
+    )
+
+  /**
+   * Provides `MemStore` and `SessionStore` from one store whose cleanup runs every minute.
+   */
+  static readonly layer: Layer.Layer<MemStore | SessionStore> = MemStore.layerWithCleanupInterval("1 minute")
+
+  /**
+   * Provides `MemStore` and `SessionStore` from one store whose cleanup interval comes from the configuration.
+   *
+   * **Errors**: fails with a `ConfigError` where the configuration has no such value, or one that is no duration.
+   *
+   * @example
+   * ```ts
+   * import { Config } from "effect"
+   * import { MemStore } from "effect-sessions"
+   *
+   * const Sessions = MemStore.layerConfig({
+   *   cleanupInterval: Config.Duration("SESSION_CLEANUP_INTERVAL")
+   * })
+   * ```
+   */
+  static readonly layerConfig = (
+    options: Config.Wrap<{ readonly cleanupInterval: Duration.Duration }>
+  ): Layer.Layer<MemStore | SessionStore, Config.ConfigError> =>
+    Layer.unwrap(
+      Effect.map(Config.unwrap(options), ({ cleanupInterval }) => MemStore.layerWithCleanupInterval(cleanupInterval))
+    )
+}

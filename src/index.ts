@@ -1,0 +1,2 @@
+export * from "./MemStore.ts"
+export * from "./SessionStore.ts"
