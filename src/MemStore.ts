@@ -72,8 +72,9 @@ const makeEntry = (data: Uint8Array, expiry: DateTime.DateTime): Entry => ({
   expiry: DateTime.toEpochMillis(expiry)
 })
 
-// A page takes well under a millisecond; smaller ones make a sweep no smoother, only longer.
-const pageSize = 512
+// Measured over a million sessions, half of them expired: pages of 128 and of 512 make a sweep equally long and its
+// longest stall equally short (4 to 7 ms), but `all`, which allocates more, stalls less than half as long with 128.
+const pageSize = 128
 
 /** The snapshot in pages, with a turn of the event loop before each. */
 const pages = (sessions: Sessions): Stream.Stream<[token: string, entry: Entry]> =>

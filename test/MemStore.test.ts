@@ -1,0 +1,688 @@
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
+import {
+  Cause,
+  Clock,
+  Config,
+  ConfigProvider,
+  Context,
+  DateTime,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  HashMap,
+  Layer,
+  Logger,
+  Metric,
+  Option,
+  Ref,
+  References,
+  Result,
+  Schema,
+  Scope,
+  Stream
+} from "effect"
+import { TestClock } from "effect/testing"
+import { MemStore, SessionStore } from "effect-sessions"
+import { bytes, sessionStoreTest } from "./SessionStoreTest.ts"
+
+const fromNow = (duration: Duration.Input) => Effect.map(DateTime.now, DateTime.addDuration(duration))
+
+/** Commits so many sessions, named by number, that expire after the given time. */
+const commitMany = (store: MemStore["Service"], count: number, lifetime: Duration.Input, prefix = "") =>
+  Effect.flatMap(fromNow(lifetime), (expiry) =>
+    Effect.forEach(
+      Array.from({ length: count }, (_, i) => `${prefix}${i}`),
+      (token) => store.commit(token, bytes(token), expiry),
+      { discard: true }
+    )
+  )
+
+const withStore = <A, E>(
+  interval: Duration.Input,
+  body: (store: MemStore["Service"]) => Effect.Effect<A, E>
+): Effect.Effect<A, E> => Effect.scoped(Effect.flatMap(MemStore.makeWithCleanupInterval(interval), body))
+
+sessionStoreTest("MemStore", MemStore.layer)
+
+describe("expiry", () => {
+  it.effect("is inclusive: a session is active at its expiry and expired a millisecond later", () =>
+    withStore("1 hour", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit("token", bytes("data"), yield* fromNow("1 second"))
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+        assert.strictEqual(HashMap.size(yield* store.all), 1)
+        assert.strictEqual(yield* Stream.runCount(store.entries), 1)
+        assert.isTrue(yield* store.replace("token", bytes("data"), bytes("data"), yield* DateTime.now))
+        yield* TestClock.adjust("1 millis")
+        assert.deepStrictEqual(yield* store.find("token"), Option.none())
+        assert.strictEqual(HashMap.size(yield* store.all), 0)
+        assert.strictEqual(yield* Stream.runCount(store.entries), 0)
+        assert.isFalse(yield* store.replace("token", bytes("data"), bytes("data"), yield* fromNow("1 hour")))
+      })
+    )
+  )
+
+  it.effect("is inclusive for the sweep too", () =>
+    withStore("1 second", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit("at the sweep", bytes("data"), yield* fromNow("1 second"))
+        yield* store.commit("just before it", bytes("data"), yield* fromNow("999 millis"))
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* store.size, 1)
+        assert.isTrue(Option.isSome(yield* store.find("at the sweep")))
+      })
+    )
+  )
+
+  it.effect("in the past is allowed: the session is held until the next sweep and never found", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit("token", bytes("data"), DateTime.makeUnsafe(-1))
+        assert.deepStrictEqual(yield* store.find("token"), Option.none())
+        assert.strictEqual(yield* store.size, 1)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* store.size, 0)
+      })
+    )
+  )
+})
+
+describe("cleanup", () => {
+  const isSweptAt = (store: MemStore["Service"], interval: Duration.Duration) =>
+    Effect.gen(function* () {
+      for (let sweep = 1; sweep <= 3; sweep++) {
+        yield* commitMany(store, 10, 0)
+        yield* TestClock.adjust(Duration.subtract(interval, Duration.millis(1)))
+        assert.strictEqual(yield* store.size, 10)
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(yield* store.size, 0)
+      }
+    })
+
+  it.effect("sweeps every minute by default, first after one minute", () =>
+    Effect.flatMap(MemStore, (store) => isSweptAt(store, Duration.minutes(1))).pipe(Effect.provide(MemStore.layer))
+  )
+
+  it.effect("of a store that was made without a layer sweeps every minute too", () =>
+    Effect.scoped(Effect.flatMap(MemStore.make, (store) => isSweptAt(store, Duration.minutes(1))))
+  )
+
+  it.effect("sweeps at the interval it is given", () =>
+    Effect.flatMap(MemStore, (store) => isSweptAt(store, Duration.seconds(7))).pipe(
+      Effect.provide(MemStore.layerWithCleanupInterval("7 seconds"))
+    )
+  )
+
+  it.effect("keeps an interval of 30 days", () => withStore("30 days", (store) => isSweptAt(store, Duration.days(30))))
+
+  it.live("with an interval of 30 days neither spins nor fires early on the clock of the machine", () =>
+    Effect.gen(function* () {
+      const sleeps: Array<Duration.Duration> = []
+      const clock = yield* Clock.Clock
+      const watched: Clock.Clock = Object.assign(Object.create(clock), {
+        sleep: (duration: Duration.Duration) => {
+          sleeps.push(duration)
+          return clock.sleep(duration)
+        }
+      })
+      yield* withStore("30 days", (store) =>
+        Effect.gen(function* () {
+          yield* commitMany(store, 10, "-1 seconds")
+          for (let turn = 0; turn < 100; turn++) yield* Effect.yieldNow
+          assert.strictEqual(yield* store.size, 10)
+        })
+      ).pipe(Effect.provideService(Clock.Clock, watched))
+      assert.deepStrictEqual(sleeps.map(Duration.toMillis), [Duration.toMillis("30 days")])
+    })
+  )
+
+  for (const interval of [
+    0,
+    "0 seconds",
+    -1,
+    "-5 minutes",
+    "Infinity",
+    "-Infinity",
+    Duration.zero,
+    { seconds: 0 }
+  ] as const) {
+    it.effect(`does not run at an interval of ${JSON.stringify(interval)}`, () =>
+      withStore(interval, (store) =>
+        Effect.gen(function* () {
+          yield* commitMany(store, 10, "1 second")
+          yield* TestClock.adjust("365 days")
+          assert.strictEqual(yield* store.size, 10)
+          assert.strictEqual(HashMap.size(yield* store.all), 0)
+          yield* store.stopCleanup
+        })
+      )
+    )
+  }
+
+  const isCleanedUp = (interval: Duration.Input) => MemStore.makeWithCleanupInterval(interval)
+  for (const [value, name] of [
+    ["soon", "soon"],
+    [Number.NaN, "NaN"],
+    [undefined, "undefined"],
+    [null, "null"],
+    [{}, "{}"],
+    [{ minute: 5 }, "minute"],
+    [[Number.NaN, 0], "NaN"],
+    [Symbol("interval"), "Symbol(interval)"],
+    [() => 1, "=>"]
+  ] as const) {
+    it.effect(`fails to start with a message that names ${name} where that is no duration`, () =>
+      Effect.gen(function* () {
+        // What a caller without types can do.
+        const exit = yield* Effect.exit(Effect.scoped(isCleanedUp(value as unknown as Duration.Input)))
+        const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+        assert.instanceOf(defect, TypeError)
+        assert.include(defect.message, "cleanup interval is no duration")
+        assert.include(defect.message, name)
+      })
+    )
+  }
+
+  it.effect("removes exactly the expired among tens of thousands of sessions", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 30_000, "30 seconds", "expired ")
+        yield* commitMany(store, 20_000, "2 minutes", "active ")
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* store.size, 20_000)
+        const active = yield* store.all
+        assert.strictEqual(HashMap.size(active), 20_000)
+        assert.isTrue(HashMap.every(active, (data, token) => token === new TextDecoder().decode(data)))
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* store.size, 20_000)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* store.size, 0)
+      })
+    )
+  )
+
+  it.effect("loses nothing that is committed, replaced or deleted during a sweep", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        const count = 20_000
+        yield* commitMany(store, count, "30 seconds", "expired ")
+        yield* commitMany(store, count, "10 minutes", "active ")
+        const sweep = yield* Effect.forkChild(TestClock.adjust("1 minute"), { startImmediately: true })
+        const expiry = DateTime.makeUnsafe(Duration.toMillis("10 minutes"))
+        const sizes = new Set<number>()
+        for (let i = 0; i < count; i++) {
+          if (i % 4 === 0) yield* store.commit(`expired ${i}`, bytes("renewed"), expiry)
+          if (i % 4 === 1) yield* store.commit(`new ${i}`, bytes("new"), expiry)
+          if (i % 4 === 2) {
+            assert.isTrue(yield* store.replace(`active ${i}`, bytes(`active ${i}`), bytes("replaced"), expiry))
+          }
+          if (i % 4 === 3) yield* store.delete(`active ${i}`)
+          if (i % 100 === 0) {
+            sizes.add(yield* store.size)
+            yield* Effect.yieldNow
+          }
+        }
+        yield* Fiber.join(sweep)
+        assert.isAbove(sizes.size, 20, "the sweep and the changes must have taken turns")
+
+        const all = HashMap.map(yield* store.all, (data) => new TextDecoder().decode(data))
+        const expected = new Map<string, string>()
+        for (let i = 0; i < count; i++) {
+          if (i % 4 === 0) expected.set(`expired ${i}`, "renewed")
+          if (i % 4 === 1) expected.set(`new ${i}`, "new")
+          if (i % 4 !== 3) expected.set(`active ${i}`, i % 4 === 2 ? "replaced" : `active ${i}`)
+        }
+        assert.deepStrictEqual(new Map(all), expected)
+        assert.strictEqual(yield* store.size, expected.size)
+      })
+    )
+  )
+
+  it.effect("spares a session that was renewed after the sweep began and before the sweep reached it", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        const count = 10_000
+        yield* commitMany(store, count, "30 seconds")
+        const sweep = yield* Effect.forkChild(TestClock.adjust("1 minute"), { startImmediately: true })
+        while ((yield* store.size) === count) yield* Effect.yieldNow
+        assert.isAbove(yield* store.size, 0)
+        const expiry = DateTime.makeUnsafe(Duration.toMillis("1 hour"))
+        for (let i = 0; i < count; i++) yield* store.commit(`${i}`, bytes("renewed"), expiry)
+        yield* Fiber.join(sweep)
+        assert.strictEqual(yield* store.size, count)
+        assert.strictEqual(HashMap.size(yield* store.all), count)
+      })
+    )
+  )
+
+  it.effect("never lets ten minutes of traffic hold more than the active and the lately expired sessions", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        const expiries = new Map<string, number>()
+        const commit = Effect.fnUntraced(function* (token: string, lifetime: Duration.Input) {
+          const expiry = yield* fromNow(lifetime)
+          expiries.set(token, DateTime.toEpochMillis(expiry))
+          yield* store.commit(token, bytes(token), expiry)
+        })
+        let mostHeld = 0
+        for (let second = 1; second <= 600; second++) {
+          for (let visitor = 0; visitor < 20; visitor++)
+            yield* commit(`${second} ${visitor}`, `${10 + visitor * 4} seconds`)
+          for (let visitor = 0; visitor < 20; visitor += 5) yield* commit(`${second - 8} ${visitor}`, "30 seconds")
+          yield* TestClock.adjust("1 second")
+          const now = yield* Clock.currentTimeMillis
+          const bound = [...expiries.values()].filter((expiry) => expiry >= now - Duration.toMillis("1 minute")).length
+          const held = yield* store.size
+          assert.isAtMost(held, bound)
+          mostHeld = Math.max(mostHeld, held)
+        }
+        assert.isAbove(expiries.size, 12_000)
+        assert.isBelow(mostHeld, expiries.size / 4)
+        yield* TestClock.adjust("3 minutes")
+        assert.strictEqual(yield* store.size, 0)
+      })
+    )
+  )
+})
+
+describe("stopCleanup", () => {
+  it.effect("ends the cleanup, and the store works on", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit("token", bytes("data"), yield* fromNow("1 second"))
+        yield* store.stopCleanup
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(yield* store.size, 1)
+        assert.deepStrictEqual(yield* store.find("token"), Option.none())
+        yield* store.commit("token", bytes("new"), yield* fromNow("1 second"))
+        assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("new")))
+      })
+    )
+  )
+
+  it.effect("can be called again, and by several fibers at once", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        yield* Effect.replicateEffect(store.stopCleanup, 10, { concurrency: "unbounded" })
+        yield* store.stopCleanup
+        yield* commitMany(store, 10, 0)
+        yield* TestClock.adjust("1 hour")
+        assert.strictEqual(yield* store.size, 10)
+      })
+    )
+  )
+
+  it.effect("ends a sweep in the middle, and has ended it when it returns", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 20_000, "30 seconds")
+        const sweep = yield* Effect.forkChild(TestClock.adjust("1 minute"), { startImmediately: true })
+        while ((yield* store.size) === 20_000) yield* Effect.yieldNow
+        yield* store.stopCleanup
+        const left = yield* store.size
+        yield* Fiber.join(sweep)
+        for (let turn = 0; turn < 1_000; turn++) yield* Effect.yieldNow
+        assert.strictEqual(yield* store.size, left)
+        assert.isAbove(left, 0)
+      })
+    )
+  )
+})
+
+describe("the scope", () => {
+  it.effect("ends the cleanup when it closes, and the store works on", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const store = yield* Scope.provide(MemStore.make, scope)
+      yield* commitMany(store, 10, "30 seconds")
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* store.size, 10)
+      yield* store.commit("token", bytes("data"), yield* fromNow("1 second"))
+      assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+      yield* store.stopCleanup
+    })
+  )
+
+  it.effect("ends a sweep in the middle when it closes, also where it was opened uninterruptibly", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const store = yield* Effect.uninterruptible(Scope.provide(MemStore.make, scope))
+      yield* commitMany(store, 20_000, "30 seconds")
+      const sweep = yield* Effect.forkChild(TestClock.adjust("1 minute"), { startImmediately: true })
+      while ((yield* store.size) === 20_000) yield* Effect.yieldNow
+      yield* Scope.close(scope, Exit.void)
+      const left = yield* store.size
+      yield* Fiber.join(sweep)
+      for (let turn = 0; turn < 1_000; turn++) yield* Effect.yieldNow
+      assert.strictEqual(yield* store.size, left)
+      assert.isAbove(left, 0)
+    })
+  )
+})
+
+describe("all and entries", () => {
+  const during = <A>(read: (store: MemStore["Service"]) => Effect.Effect<A>) =>
+    withStore(0, (store) =>
+      Effect.gen(function* () {
+        const count = 10_000
+        yield* commitMany(store, count, "1 minute")
+        const expiry = yield* fromNow("1 hour")
+        const reader = yield* Effect.forkChild(read(store), { startImmediately: true })
+        for (let i = 0; i < count; i++) {
+          yield* i % 2 === 0 ? store.commit(`${i}`, bytes("changed"), expiry) : store.delete(`${i}`)
+          yield* store.commit(`new ${i}`, bytes("new"), expiry)
+        }
+        yield* TestClock.adjust("2 minutes")
+        return { count, read: yield* Fiber.join(reader) }
+      })
+    )
+
+  it.effect("all is what the store held when it began", () =>
+    Effect.gen(function* () {
+      const { count, read } = yield* during((store) => store.all)
+      assert.strictEqual(HashMap.size(read), count)
+      assert.isTrue(HashMap.every(read, (data, token) => token === new TextDecoder().decode(data)))
+    })
+  )
+
+  it.effect("entries is what the store held when it began", () =>
+    Effect.gen(function* () {
+      const { count, read } = yield* during((store) => Stream.runCollect(store.entries))
+      assert.strictEqual(read.length, count)
+      assert.isTrue(read.every(([token, data]) => token === new TextDecoder().decode(data)))
+    })
+  )
+
+  it.effect("neither, nor a sweep, keeps other fibers waiting, however many sessions have expired", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        const turnsDuring = Effect.fnUntraced(function* (work: Effect.Effect<unknown>) {
+          const worker = yield* Effect.forkChild(work, { startImmediately: true })
+          let turns = 0
+          while (worker.pollUnsafe() === undefined) {
+            turns++
+            yield* Effect.yieldNow
+          }
+          return turns
+        })
+        yield* commitMany(store, 50_000, "30 seconds")
+        yield* store.commit("active", bytes("data"), yield* fromNow("1 hour"))
+        yield* TestClock.adjust("31 seconds")
+        // At most 512 entries a turn
+        assert.isAbove(yield* turnsDuring(store.all), 97)
+        assert.isAbove(yield* turnsDuring(Stream.runDrain(store.entries)), 97)
+        assert.isAbove(yield* turnsDuring(TestClock.adjust("29 seconds")), 97)
+        assert.strictEqual(yield* store.size, 1)
+      })
+    )
+  )
+
+  it.effect("all can be interrupted, and run again", () =>
+    withStore(0, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 10_000, "1 minute")
+        const all = store.all
+        const reader = yield* Effect.forkChild(all, { startImmediately: true })
+        yield* Effect.yieldNow
+        yield* Fiber.interrupt(reader)
+        assert.isTrue(Exit.isFailure(yield* Fiber.await(reader)))
+        assert.strictEqual(HashMap.size(yield* all), 10_000)
+      })
+    )
+  )
+})
+
+describe("layers", () => {
+  /** A service as an application would write it: it knows nothing of MemStore. */
+  class Carts extends Context.Service<
+    Carts,
+    { readonly add: (token: string, item: string) => Effect.Effect<string, never> }
+  >()("test/Carts") {
+    static readonly layer = Layer.effect(
+      Carts,
+      Effect.gen(function* () {
+        const store = yield* SessionStore
+        return Carts.of({
+          add: Effect.fnUntraced(function* (token, item) {
+            const found = Option.getOrElse(yield* store.find(token), () => new Uint8Array())
+            const cart = `${new TextDecoder().decode(found)}${item};`
+            yield* store.commit(token, bytes(cart), yield* fromNow("1 hour"))
+            return cart
+          }, Effect.orDie)
+        })
+      })
+    )
+  }
+
+  it.effect("provide MemStore and SessionStore from one store", () =>
+    Effect.gen(function* () {
+      const memStore = yield* MemStore
+      const store = yield* SessionStore
+      yield* store.commit("token", bytes("data"), yield* fromNow("1 hour"))
+      assert.deepStrictEqual(yield* memStore.find("token"), Option.some(bytes("data")))
+      assert.strictEqual(yield* memStore.size, 1)
+    }).pipe(Effect.provide(MemStore.layer))
+  )
+
+  it.effect("compose with a service that depends on SessionStore", () =>
+    Effect.gen(function* () {
+      const carts = yield* Carts
+      yield* carts.add("token", "tea")
+      assert.strictEqual(yield* carts.add("token", "milk"), "tea;milk;")
+      assert.strictEqual(yield* (yield* MemStore).size, 1)
+    }).pipe(Effect.provide(Layer.provideMerge(Carts.layer, MemStore.layer)))
+  )
+
+  const sizeOf = <E>(layer: Layer.Layer<MemStore, E>) =>
+    Effect.provide(
+      Effect.flatMap(MemStore, (_) => _.size),
+      layer
+    )
+
+  it.effect("built once and shared are one store", () =>
+    Effect.gen(function* () {
+      const fill = Layer.effectDiscard(Effect.flatMap(MemStore, (store) => commitMany(store, 3, "1 hour")))
+      const sessions = MemStore.layerWithCleanupInterval("1 hour")
+      const app = Layer.mergeAll(sessions, Layer.provide(fill, sessions))
+      assert.strictEqual(yield* sizeOf(app), 3)
+    })
+  )
+
+  it.effect("called for twice are two stores", () =>
+    Effect.gen(function* () {
+      const fill = Layer.effectDiscard(Effect.flatMap(MemStore, (store) => commitMany(store, 3, "1 hour")))
+      const app = Layer.mergeAll(
+        MemStore.layerWithCleanupInterval("1 hour"),
+        Layer.provide(fill, MemStore.layerWithCleanupInterval("1 hour"))
+      )
+      assert.strictEqual(yield* sizeOf(app), 0)
+    })
+  )
+
+  it.effect("provided in two places side by side are two stores", () =>
+    Effect.gen(function* () {
+      yield* Effect.provide(
+        Effect.flatMap(MemStore, (store) => commitMany(store, 3, "1 hour")),
+        MemStore.layer
+      )
+      assert.strictEqual(yield* sizeOf(MemStore.layer), 0)
+    })
+  )
+
+  it.effect("take the cleanup interval from the configuration", () =>
+    Effect.gen(function* () {
+      const store = yield* MemStore
+      yield* commitMany(store, 10, 0)
+      yield* TestClock.adjust("9 seconds")
+      assert.strictEqual(yield* store.size, 10)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* store.size, 0)
+    }).pipe(
+      Effect.provide(MemStore.layerConfig({ cleanupInterval: Config.Duration("CLEANUP") })),
+      Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown({ CLEANUP: "10 seconds" }))
+    )
+  )
+
+  it.effect("fail with a ConfigError where the configuration is missing or no duration", () =>
+    Effect.gen(function* () {
+      for (const environment of [{}, { CLEANUP: "soon" }]) {
+        const result = yield* sizeOf(MemStore.layerConfig({ cleanupInterval: Config.Duration("CLEANUP") })).pipe(
+          Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown(environment)),
+          Effect.result
+        )
+        assert.strictEqual(Result.isFailure(result) && result.failure._tag, "ConfigError")
+      }
+    })
+  )
+})
+
+describe("observability", () => {
+  const token = "a-token-that-nobody-may-see"
+
+  it.effect("counts the sessions held and swept and the time of a sweep, apart for each store that is told apart", () =>
+    Effect.gen(function* () {
+      const sweepOnce = (held: number, swept: number) =>
+        withStore("1 minute", (store) =>
+          Effect.gen(function* () {
+            yield* commitMany(store, swept, "30 seconds", token)
+            yield* commitMany(store, held, "10 minutes")
+            yield* TestClock.adjust("2 minutes")
+          })
+        )
+      yield* Effect.provideService(sweepOnce(7, 3), Metric.CurrentMetricAttributes, { store: "one" })
+      yield* Effect.provideService(sweepOnce(5, 2), Metric.CurrentMetricAttributes, { store: "two" })
+      const metrics = (yield* Metric.snapshot).map((metric) => [metric.id, metric.attributes?.store, metric.state])
+      const of = (id: string, store: string) => metrics.find((metric) => metric[0] === id && metric[1] === store)?.[2]
+      assert.deepInclude(of("sessions_held", "one"), { value: 7 })
+      assert.deepInclude(of("sessions_swept", "one"), { count: 3 })
+      assert.deepInclude(of("session_sweep_duration", "one"), { count: 2 })
+      assert.deepInclude(of("sessions_held", "two"), { value: 5 })
+      assert.deepInclude(of("sessions_swept", "two"), { count: 2 })
+      assert.notInclude(JSON.stringify(metrics), token)
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.effect("logs what a sweep removed, at debug level, without a token", () =>
+    Effect.gen(function* () {
+      const logs = yield* Ref.make<ReadonlyArray<string>>([])
+      const logger = Logger.make(({ logLevel, message }) => {
+        Effect.runSync(Ref.update(logs, (_) => [..._, `${logLevel} ${message}`]))
+      })
+      yield* withStore("1 minute", (store) =>
+        Effect.andThen(commitMany(store, 3, "30 seconds", token), TestClock.adjust("1 minute"))
+      ).pipe(Effect.provide(Logger.layer([logger])), Effect.provideService(References.MinimumLogLevel, "Debug"))
+      assert.deepStrictEqual(yield* Ref.get(logs), ["Debug Session cleanup removed 3 expired sessions and left 0"])
+    })
+  )
+})
+
+describe("a model", () => {
+  const Command = Schema.Union([
+    Schema.TaggedStruct("commit", {
+      token: Schema.Literals(["a", "b", "c"]),
+      data: Schema.Literals(["x", "y"]),
+      lifetime: Schema.Int.check(Schema.isBetween({ minimum: -2, maximum: 9 }))
+    }),
+    Schema.TaggedStruct("replace", {
+      token: Schema.Literals(["a", "b", "c"]),
+      expected: Schema.Literals(["x", "y"]),
+      data: Schema.Literals(["x", "y"]),
+      lifetime: Schema.Int.check(Schema.isBetween({ minimum: -2, maximum: 9 }))
+    }),
+    Schema.TaggedStruct("find", { token: Schema.Literals(["a", "b", "c"]) }),
+    Schema.TaggedStruct("delete", { token: Schema.Literals(["a", "b", "c"]) }),
+    Schema.TaggedStruct("all", {}),
+    Schema.TaggedStruct("adjust", { seconds: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 })) })
+  ])
+
+  it.effect.prop(
+    "of a plain Map with expiries behaves like the store, whatever is done to both",
+    { commands: Schema.Array(Command).check(Schema.isMaxLength(60)) },
+    ({ commands }) =>
+      withStore("4 seconds", (store) =>
+        Effect.gen(function* () {
+          const model = new Map<string, { readonly data: string; readonly expiry: number }>()
+          const started = yield* Clock.currentTimeMillis
+          let now = started
+          const active = (token: string) => {
+            const held = model.get(token)
+            return held !== undefined && now <= held.expiry ? Option.some(held.data) : Option.none()
+          }
+          const text = Option.map((data: Uint8Array) => new TextDecoder().decode(data))
+          for (const command of commands) {
+            switch (command._tag) {
+              case "commit": {
+                const expiry = now + command.lifetime * 1000
+                yield* store.commit(command.token, bytes(command.data), DateTime.makeUnsafe(expiry))
+                model.set(command.token, { data: command.data, expiry })
+                break
+              }
+              case "replace": {
+                const expiry = now + command.lifetime * 1000
+                const expected = bytes(command.expected)
+                const replaced = Option.getOrUndefined(active(command.token)) === command.expected
+                assert.strictEqual(
+                  yield* store.replace(command.token, expected, bytes(command.data), DateTime.makeUnsafe(expiry)),
+                  replaced
+                )
+                if (replaced) model.set(command.token, { data: command.data, expiry })
+                break
+              }
+              case "find": {
+                assert.deepStrictEqual(text(yield* store.find(command.token)), active(command.token))
+                break
+              }
+              case "delete": {
+                yield* store.delete(command.token)
+                model.delete(command.token)
+                break
+              }
+              case "all": {
+                const expected = [...model].filter(([token]) => Option.isSome(active(token)))
+                assert.deepStrictEqual(
+                  new Map(HashMap.map(yield* store.all, (data) => new TextDecoder().decode(data))),
+                  new Map(expected.map(([token, { data }]) => [token, data]))
+                )
+                break
+              }
+              case "adjust": {
+                yield* TestClock.adjust(Duration.seconds(command.seconds))
+                now += command.seconds * 1000
+                const sweptAt = now - ((now - started) % 4_000)
+                if (sweptAt > started && sweptAt > now - command.seconds * 1000) {
+                  for (const [token, { expiry }] of model) if (expiry < sweptAt) model.delete(token)
+                }
+                break
+              }
+            }
+            assert.strictEqual(yield* store.size, model.size)
+          }
+        })
+      ),
+    { arbitrary: { runs: 300 } }
+  )
+})
+
+describe("types", () => {
+  it("MemStore.layer provides MemStore and SessionStore, needs nothing and cannot fail", () => {
+    expectTypeOf(MemStore.layer).toEqualTypeOf<Layer.Layer<MemStore | SessionStore>>()
+    expectTypeOf(MemStore.layerWithCleanupInterval).returns.toEqualTypeOf<Layer.Layer<MemStore | SessionStore>>()
+    expectTypeOf(MemStore.layerConfig).returns.toEqualTypeOf<Layer.Layer<MemStore | SessionStore, Config.ConfigError>>()
+    expectTypeOf(MemStore.make).toEqualTypeOf<Effect.Effect<MemStore["Service"], never, Scope.Scope>>()
+  })
+
+  it("no operation of MemStore can fail", () => {
+    type Store = MemStore["Service"]
+    expectTypeOf<ReturnType<Store["find"]>>().toEqualTypeOf<Effect.Effect<Option.Option<Uint8Array>>>()
+    expectTypeOf<ReturnType<Store["commit"]>>().toEqualTypeOf<Effect.Effect<void>>()
+    expectTypeOf<ReturnType<Store["replace"]>>().toEqualTypeOf<Effect.Effect<boolean>>()
+    expectTypeOf<ReturnType<Store["delete"]>>().toEqualTypeOf<Effect.Effect<void>>()
+    expectTypeOf<Store["all"]>().toEqualTypeOf<Effect.Effect<HashMap.HashMap<string, Uint8Array>>>()
+    expectTypeOf<Store["entries"]>().toEqualTypeOf<Stream.Stream<readonly [token: string, data: Uint8Array]>>()
+    expectTypeOf<Store["size"]>().toEqualTypeOf<Effect.Effect<number>>()
+    expectTypeOf<Store["stopCleanup"]>().toEqualTypeOf<Effect.Effect<void>>()
+  })
+})

@@ -1,0 +1,294 @@
+/**
+ * The contract of `SessionStore` as a suite of tests, for every store to run.
+ */
+import { assert, it as baseIt, describe, type Vitest } from "@effect/vitest"
+import { DateTime, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
+import { SessionStore } from "../src/SessionStore.ts"
+
+export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
+const anHourAgo = Effect.map(DateTime.now, DateTime.subtract({ hours: 1 }))
+
+const everyByte = Uint8Array.from({ length: 256 }, (_, i) => i)
+
+// Tokens that a cookie may bring: the store has to take them for what they are, names it does not know.
+const oddTokens = [
+  "",
+  " ",
+  "\u0000",
+  "a b",
+  "ü",
+  "\u{1F36A}",
+  "*",
+  "[a-z]",
+  "' OR 1=1 --",
+  "__proto__",
+  "x".repeat(10_000)
+]
+
+/**
+ * Runs the contract against a store. The layer is built anew for each test and must provide an empty store.
+ *
+ * A store whose expiry follows the clock of another machine passes `it.live` as `test`; no test of the contract waits.
+ */
+export const sessionStoreTest = <E>(
+  name: string,
+  layer: Layer.Layer<SessionStore, E>,
+  test: Vitest.Tester<Scope.Scope> = baseIt.effect
+) => {
+  const it = <A, E2>(title: string, body: (store: SessionStore["Service"]) => Effect.Effect<A, E2>) =>
+    test(title, () => Effect.provide(Effect.flatMap(SessionStore, body), layer))
+
+  const entriesOf = (store: SessionStore["Service"]) =>
+    Effect.map(Stream.runCollect(store.entries), (entries) => HashMap.fromIterable(entries))
+
+  describe(`${name} keeps the contract of SessionStore`, () => {
+    describe("find", () => {
+      it("returns the data that was committed", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("data"), yield* inAnHour)
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+        }))
+
+      it("returns every byte as it was", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", everyByte, yield* inAnHour)
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(everyByte))
+        }))
+
+      it("returns empty data as empty data", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", new Uint8Array(), yield* inAnHour)
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(new Uint8Array()))
+        }))
+
+      it("returns none for an unknown token", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("data"), yield* inAnHour)
+          assert.deepStrictEqual(yield* store.find("other"), Option.none())
+        }))
+
+      it("returns none for an expired session", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("data"), yield* anHourAgo)
+          assert.deepStrictEqual(yield* store.find("token"), Option.none())
+        }))
+
+      it("returns none for a token of any shape that it does not know", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("data"), yield* inAnHour)
+          for (const token of oddTokens) assert.deepStrictEqual(yield* store.find(token), Option.none())
+        }))
+
+      it("returns plain arrays that share no memory with each other", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("data"), yield* inAnHour)
+          const data = Option.getOrThrow(yield* store.find("token"))
+          assert.strictEqual(Object.getPrototypeOf(data), Uint8Array.prototype)
+          assert.strictEqual(data.buffer.byteLength, data.byteLength)
+        }))
+    })
+
+    describe("commit", () => {
+      it("overwrites data and expiry", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("old"), yield* inAnHour)
+          yield* store.commit("token", bytes("new"), yield* inAnHour)
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("new")))
+          yield* store.commit("token", bytes("new"), yield* anHourAgo)
+          assert.deepStrictEqual(yield* store.find("token"), Option.none())
+        }))
+
+      it("brings an expired session back to life", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("old"), yield* anHourAgo)
+          yield* store.commit("token", bytes("new"), yield* inAnHour)
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("new")))
+        }))
+
+      it("keeps what it was handed, whatever the caller does to the array before or after", (store) =>
+        Effect.gen(function* () {
+          const memory = bytes("xxdataxx")
+          const data = memory.subarray(2, 6)
+          const commit = store.commit("token", data, yield* inAnHour)
+          data.fill(0)
+          yield* commit
+          memory.fill(1)
+          const found = Option.getOrThrow(yield* store.find("token"))
+          assert.deepStrictEqual(found, bytes("data"))
+          found.fill(2)
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+        }))
+
+      it("keeps the sessions of all tokens apart", (store) =>
+        Effect.gen(function* () {
+          const expiry = yield* inAnHour
+          for (const token of oddTokens) yield* store.commit(token, bytes(`data of ${token}`), expiry)
+          for (const token of oddTokens) {
+            assert.deepStrictEqual(yield* store.find(token), Option.some(bytes(`data of ${token}`)))
+          }
+        }))
+    })
+
+    describe("replace", () => {
+      it("writes where the data is what was expected, and says so", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", everyByte, yield* inAnHour)
+          assert.isTrue(yield* store.replace("token", everyByte, bytes("new"), yield* inAnHour))
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("new")))
+        }))
+
+      it("writes the expiry too", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("old"), yield* inAnHour)
+          assert.isTrue(yield* store.replace("token", bytes("old"), bytes("new"), yield* anHourAgo))
+          assert.deepStrictEqual(yield* store.find("token"), Option.none())
+        }))
+
+      it("writes nothing where the data differs, in any byte or in length", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("old"), yield* inAnHour)
+          for (const expected of ["", "ol", "olD", "old ", "Old"]) {
+            assert.isFalse(yield* store.replace("token", bytes(expected), bytes("new"), yield* inAnHour))
+          }
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("old")))
+        }))
+
+      it("creates nothing for an unknown token, also where no data is expected", (store) =>
+        Effect.gen(function* () {
+          assert.isFalse(yield* store.replace("token", new Uint8Array(), bytes("new"), yield* inAnHour))
+          assert.deepStrictEqual(yield* store.find("token"), Option.none())
+        }))
+
+      it("does not bring back a session that has expired or was deleted", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("expired", bytes("old"), yield* anHourAgo)
+          yield* store.commit("deleted", bytes("old"), yield* inAnHour)
+          yield* store.delete("deleted")
+          for (const token of ["expired", "deleted"]) {
+            assert.isFalse(yield* store.replace(token, bytes("old"), bytes("new"), yield* inAnHour))
+            assert.deepStrictEqual(yield* store.find(token), Option.none())
+          }
+        }))
+
+      it("keeps what it was handed, whatever the caller does to the arrays after", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("old"), yield* inAnHour)
+          const expected = bytes("old")
+          const data = bytes("new")
+          const replace = store.replace("token", expected, data, yield* inAnHour)
+          expected.fill(0)
+          data.fill(0)
+          assert.isTrue(yield* replace)
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("new")))
+        }))
+
+      it("lets exactly one of many fibers win each round", (store) =>
+        Effect.gen(function* () {
+          const expiry = yield* inAnHour
+          yield* store.commit("token", bytes("0"), expiry)
+          for (let round = 0; round < 20; round++) {
+            const outcomes = yield* Effect.forEach(
+              Array.from({ length: 32 }, (_, i) => i),
+              (i) =>
+                Effect.andThen(
+                  Effect.yieldNow,
+                  store.replace("token", bytes(`${round}`), bytes(`${round + 1} by ${i}`), expiry)
+                ),
+              { concurrency: "unbounded" }
+            )
+            assert.strictEqual(outcomes.filter((won) => won).length, 1)
+            const winner = outcomes.indexOf(true)
+            assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes(`${round + 1} by ${winner}`)))
+            yield* store.commit("token", bytes(`${round + 1}`), expiry)
+          }
+        }))
+
+      it("loses no update of many fibers that find, change and replace", (store) =>
+        Effect.gen(function* () {
+          const expiry = yield* inAnHour
+          yield* store.commit("token", bytes("0"), expiry)
+          const increment = Effect.gen(function* () {
+            const found = Option.getOrThrow(yield* store.find("token"))
+            yield* Effect.yieldNow
+            const next = bytes(`${Number(new TextDecoder().decode(found)) + 1}`)
+            return yield* store.replace("token", found, next, expiry)
+          })
+          yield* Effect.replicateEffect(Effect.repeat(increment, { until: (won) => won }), 100, {
+            concurrency: "unbounded"
+          })
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("100")))
+        }))
+    })
+
+    describe("delete", () => {
+      it("removes a session and no other", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("data"), yield* inAnHour)
+          yield* store.commit("other", bytes("other"), yield* inAnHour)
+          yield* store.delete("token")
+          assert.deepStrictEqual(yield* store.find("token"), Option.none())
+          assert.deepStrictEqual(yield* store.find("other"), Option.some(bytes("other")))
+        }))
+
+      it("does nothing for a token of any shape that it does not know", (store) =>
+        Effect.gen(function* () {
+          yield* store.commit("token", bytes("data"), yield* inAnHour)
+          for (const token of oddTokens) yield* store.delete(token)
+          assert.strictEqual(HashMap.size(yield* store.all), 1)
+        }))
+    })
+
+    for (const [operation, read] of [
+      ["all", (store: SessionStore["Service"]) => store.all],
+      ["entries", entriesOf]
+    ] as const) {
+      describe(operation, () => {
+        it("has nothing to return from an empty store", (store) =>
+          Effect.gen(function* () {
+            assert.strictEqual(HashMap.size(yield* read(store)), 0)
+          }))
+
+        it("returns token and data of every active session and of no expired one", (store) =>
+          Effect.gen(function* () {
+            const active = yield* inAnHour
+            const expired = yield* anHourAgo
+            for (let i = 0; i < 3_000; i++) {
+              yield* store.commit(`token ${i}`, bytes(`data ${i}`), i % 3 === 0 ? active : expired)
+            }
+            const found = yield* read(store)
+            assert.strictEqual(HashMap.size(found), 1_000)
+            for (let i = 0; i < 3_000; i += 3) {
+              assert.deepStrictEqual(HashMap.get(found, `token ${i}`), Option.some(bytes(`data ${i}`)))
+            }
+          }))
+
+        it("returns arrays whose change changes nothing in the store", (store) =>
+          Effect.gen(function* () {
+            yield* store.commit("token", bytes("data"), yield* inAnHour)
+            HashMap.getUnsafe(yield* read(store), "token").fill(0)
+            assert.deepStrictEqual(HashMap.get(yield* read(store), "token"), Option.some(bytes("data")))
+          }))
+
+        it("can be run again and then sees what has changed", (store) =>
+          Effect.gen(function* () {
+            const sessions = read(store)
+            yield* store.commit("token", bytes("data"), yield* inAnHour)
+            assert.strictEqual(HashMap.size(yield* sessions), 1)
+            yield* store.delete("token")
+            assert.strictEqual(HashMap.size(yield* sessions), 0)
+          }))
+      })
+    }
+
+    describe("entries", () => {
+      it("returns each token once", (store) =>
+        Effect.gen(function* () {
+          const expiry = yield* inAnHour
+          for (let i = 0; i < 3_000; i++) yield* store.commit(`token ${i}`, bytes("data"), expiry)
+          assert.strictEqual(yield* Stream.runCount(store.entries), 3_000)
+        }))
+    })
+  })
+}
