@@ -251,9 +251,7 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
 
     const stopCleanup =
       Duration.isPositive(interval) && Duration.isFinite(interval)
-        ? Fiber.interrupt(
-            yield* Effect.forkScoped(Effect.schedule(cleanup, Schedule.spaced(interval)), { startImmediately: true })
-          )
+        ? Fiber.interrupt(yield* Effect.forkScoped(Effect.schedule(cleanup, Schedule.spaced(interval))))
         : Effect.void
 
     return MemStore.of({ find, commit, replace, delete: remove, all, entries, size, stopCleanup })

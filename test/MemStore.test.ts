@@ -117,7 +117,8 @@ describe("cleanup", () => {
 
   it.effect("keeps an interval of 30 days", () => withStore("30 days", (store) => isSweptAt(store, Duration.days(30))))
 
-  it.live("with an interval of 30 days neither spins nor fires early on the clock of the machine", () =>
+  /** Runs a test on the clock it has, and hands it the sleeps that were asked of that clock. */
+  const watchingSleeps = <A, E, R>(body: (sleeps: ReadonlyArray<Duration.Duration>) => Effect.Effect<A, E, R>) =>
     Effect.gen(function* () {
       const sleeps: Array<Duration.Duration> = []
       const clock = yield* Clock.Clock
@@ -127,15 +128,22 @@ describe("cleanup", () => {
           return clock.sleep(duration)
         }
       })
-      yield* withStore("30 days", (store) =>
+      return yield* Effect.provideService(body(sleeps), Clock.Clock, watched)
+    })
+
+  const severalTurns = Effect.replicateEffect(Effect.yieldNow, 100, { discard: true })
+
+  it.live("with an interval of 30 days neither spins nor fires early on the clock of the machine", () =>
+    watchingSleeps((sleeps) =>
+      withStore("30 days", (store) =>
         Effect.gen(function* () {
           yield* commitMany(store, 10, "-1 seconds")
-          for (let turn = 0; turn < 100; turn++) yield* Effect.yieldNow
+          yield* severalTurns
           assert.strictEqual(yield* store.size, 10)
+          assert.deepStrictEqual(sleeps.map(Duration.toMillis), [Duration.toMillis("30 days")])
         })
-      ).pipe(Effect.provideService(Clock.Clock, watched))
-      assert.deepStrictEqual(sleeps.map(Duration.toMillis), [Duration.toMillis("30 days")])
-    })
+      )
+    )
   )
 
   for (const interval of [
@@ -149,19 +157,22 @@ describe("cleanup", () => {
     { seconds: 0 }
   ] as const) {
     it.effect(`does not run at an interval of ${JSON.stringify(interval)}`, () =>
-      withStore(interval, (store) =>
-        Effect.gen(function* () {
-          yield* commitMany(store, 10, "1 second")
-          yield* TestClock.adjust("365 days")
-          assert.strictEqual(yield* store.size, 10)
-          assert.strictEqual(HashMap.size(yield* store.all), 0)
-          yield* store.stopCleanup
-        })
+      watchingSleeps((sleeps) =>
+        withStore(interval, (store) =>
+          Effect.gen(function* () {
+            yield* commitMany(store, 10, "1 second")
+            yield* TestClock.adjust("365 days")
+            yield* severalTurns
+            assert.strictEqual(yield* store.size, 10)
+            assert.strictEqual(HashMap.size(yield* store.all), 0)
+            assert.deepStrictEqual(sleeps, [])
+            yield* store.stopCleanup
+          })
+        )
       )
     )
   }
 
-  const isCleanedUp = (interval: Duration.Input) => MemStore.makeWithCleanupInterval(interval)
   for (const [value, name] of [
     ["soon", "soon"],
     [Number.NaN, "NaN"],
@@ -176,7 +187,9 @@ describe("cleanup", () => {
     it.effect(`fails to start with a message that names ${name} where that is no duration`, () =>
       Effect.gen(function* () {
         // What a caller without types can do.
-        const exit = yield* Effect.exit(Effect.scoped(isCleanedUp(value as unknown as Duration.Input)))
+        const exit = yield* Effect.exit(
+          Effect.scoped(MemStore.makeWithCleanupInterval(value as unknown as Duration.Input))
+        )
         const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
         assert.instanceOf(defect, TypeError)
         assert.include(defect.message, "cleanup interval is no duration")
