@@ -2,7 +2,6 @@
  * How long does a sweep hold up the event loop? One store with a million sessions (or as many as the first argument
  * says) of 256 bytes, half of them expired, on the live clock; beside it one `HashMap.filter` over an equal map.
  */
-import { setTimeout } from "node:timers/promises"
 import { DateTime, Effect, HashMap, Metric } from "effect"
 import { MemStore } from "effect-sessions"
 
@@ -28,17 +27,16 @@ const watchEventLoop = () => {
   }
 }
 
-const longestStall = <A>(work: () => Promise<A>): Effect.Effect<number> =>
-  Effect.promise(async () => {
-    await setTimeout(500)
-    collectGarbage()
-    await setTimeout(500)
-    const stop = watchEventLoop()
-    await setTimeout(50)
-    await work()
-    await setTimeout(50)
-    return stop()
-  })
+const longestStall = Effect.fnUntraced(function* (work: Effect.Effect<unknown>) {
+  yield* Effect.sleep("500 millis")
+  collectGarbage()
+  yield* Effect.sleep("500 millis")
+  const stop = watchEventLoop()
+  yield* Effect.sleep("50 millis")
+  yield* work
+  yield* Effect.sleep("50 millis")
+  return stop()
+})
 
 const data = () => crypto.getRandomValues(new Uint8Array(256))
 const token = () => Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64url")
@@ -59,14 +57,12 @@ const measureStore = Effect.gen(function* () {
   for (let i = 0; i < count; i++) yield* store.commit(token(), data(), i % 2 === 0 ? active : expired)
   if ((yield* store.size) !== count) return yield* Effect.die("The sweep began while the store was being filled.")
 
-  const idle = yield* longestStall(() => setTimeout(500))
+  const idle = yield* longestStall(Effect.sleep("500 millis"))
   if ((yield* store.size) !== count) return yield* Effect.die("The sweep began before it was watched.")
-  const sweep = yield* longestStall(() =>
-    Effect.runPromise(
-      Effect.andThen(Effect.sleep("5 millis"), store.size).pipe(Effect.repeat({ until: (size) => size <= count / 2 }))
-    )
+  const sweep = yield* longestStall(
+    Effect.sleep("5 millis").pipe(Effect.andThen(store.size), Effect.repeat({ until: (size) => size <= count / 2 }))
   )
-  const all = yield* longestStall(() => Effect.runPromise(store.all))
+  const all = yield* longestStall(store.all)
   return { idle, all, sweep, held: yield* store.size, took: yield* sweepDuration }
 }).pipe(Effect.scoped)
 
@@ -75,9 +71,11 @@ const measureFilter = Effect.gen(function* () {
   for (let i = 0; i < count; i++) {
     map = HashMap.set(map, token(), { data: Buffer.from(data()).toString("latin1"), expiry: i % 2 })
   }
-  return yield* longestStall(async () => {
-    map = HashMap.filter(map, (entry) => entry.expiry > 0)
-  })
+  return yield* longestStall(
+    Effect.sync(() => {
+      map = HashMap.filter(map, (entry) => entry.expiry > 0)
+    })
+  )
 })
 
 const program = Effect.gen(function* () {

@@ -15,7 +15,6 @@ import {
   Logger,
   Metric,
   Option,
-  Ref,
   References,
   Result,
   Schema,
@@ -580,14 +579,14 @@ describe("observability", () => {
 
   it.effect("logs what a sweep removed, at debug level, without a token", () =>
     Effect.gen(function* () {
-      const logs = yield* Ref.make<ReadonlyArray<string>>([])
+      const logs: Array<string> = []
       const logger = Logger.make(({ logLevel, message }) => {
-        Effect.runSync(Ref.update(logs, (_) => [..._, `${logLevel} ${message}`]))
+        logs.push(`${logLevel} ${message}`)
       })
       yield* withStore("1 minute", (store) =>
         Effect.andThen(commitMany(store, 3, "30 seconds", token), TestClock.adjust("1 minute"))
       ).pipe(Effect.provide(Logger.layer([logger])), Effect.provideService(References.MinimumLogLevel, "Debug"))
-      assert.deepStrictEqual(yield* Ref.get(logs), ["Debug Session cleanup removed 3 expired sessions and left 0"])
+      assert.deepStrictEqual(logs, ["Debug Session cleanup removed 3 expired sessions and left 0"])
     })
   )
 })
