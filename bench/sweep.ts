@@ -6,7 +6,8 @@ import { DateTime, Effect, HashMap, Metric } from "effect"
 import { MemStore } from "effect-sessions"
 
 const count = Number(process.argv[2] ?? 1_000_000)
-const interval = Math.max(2_000, count / 50)
+// Long enough for the store to be filled and the idle event loop to be watched before the first sweep.
+const interval = 5_000 + count / 50
 const collectGarbage = globalThis.gc ?? (() => console.log("Run with --expose-gc for a clean start."))
 
 /** Watches the event loop until told to stop; the longest time between two turns, in milliseconds. */
