@@ -556,16 +556,22 @@ describe("observability", () => {
 
   it.effect("counts the sessions held and swept and the time of a sweep, apart for each store that is told apart", () =>
     Effect.gen(function* () {
-      const sweepOnce = (held: number, swept: number) =>
-        withStore("1 minute", (store) =>
-          Effect.gen(function* () {
-            yield* commitMany(store, swept, "30 seconds", token)
-            yield* commitMany(store, held, "10 minutes")
-            yield* TestClock.adjust("2 minutes")
-          })
+      const sweepOnce = (name: string, held: number, swept: number) =>
+        Effect.gen(function* () {
+          const store = yield* MemStore
+          yield* commitMany(store, swept, "30 seconds", token)
+          yield* commitMany(store, held, "10 minutes")
+          yield* TestClock.adjust("2 minutes")
+        }).pipe(
+          Effect.provide(
+            Layer.provide(
+              MemStore.layerWithCleanupInterval("1 minute"),
+              Layer.succeed(Metric.CurrentMetricAttributes, { store: name })
+            )
+          )
         )
-      yield* Effect.provideService(sweepOnce(7, 3), Metric.CurrentMetricAttributes, { store: "one" })
-      yield* Effect.provideService(sweepOnce(5, 2), Metric.CurrentMetricAttributes, { store: "two" })
+      yield* sweepOnce("one", 7, 3)
+      yield* sweepOnce("two", 5, 2)
       const metrics = (yield* Metric.snapshot).map((metric) => [metric.id, metric.attributes?.store, metric.state])
       const of = (id: string, store: string) => metrics.find((metric) => metric[0] === id && metric[1] === store)?.[2]
       assert.deepInclude(of("sessions_held", "one"), { value: 7 })
