@@ -31,6 +31,17 @@ import { SessionStore, type SessionStoreOperations } from "./SessionStore.ts"
 
 /**
  * What a {@link MemStore} can do: the operations of every session store, which cannot fail here, and two of its own.
+ *
+ * **When to use**: as the type of a parameter. To use the store, ask for the tag {@link MemStore}.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import type { MemStoreOperations } from "effect-sessions"
+ *
+ * const logSize = (store: MemStoreOperations) =>
+ *   Effect.flatMap(store.size, (size) => Effect.log(`${size} sessions in memory`))
+ * ```
  */
 export interface MemStoreOperations extends SessionStoreOperations<never> {
   /**
@@ -260,6 +271,16 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
   /**
    * Makes a store in the current scope whose cleanup runs every minute, the default of scs/memstore. See
    * {@link MemStore.makeWithCleanupInterval} for the rest.
+   *
+   * @example
+   * ```ts
+   * import { Effect, Option } from "effect"
+   * import { MemStore } from "effect-sessions"
+   *
+   * const program = Effect.flatMap(MemStore.make, (store) => store.find("token"))
+   *
+   * await Effect.runPromise(Effect.scoped(program)) // => Option.none()
+   * ```
    */
   static readonly make: Effect.Effect<MemStore["Service"], never, Scope.Scope> =
     MemStore.makeWithCleanupInterval("1 minute")
@@ -287,6 +308,16 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
 
   /**
    * Provides `MemStore` and `SessionStore` from one store whose cleanup runs every minute.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { MemStore, SessionStore } from "effect-sessions"
+   *
+   * const logOut = (token: string) => Effect.flatMap(SessionStore, (store) => store.delete(token))
+   *
+   * await Effect.runPromise(Effect.provide(logOut("token"), MemStore.layer))
+   * ```
    */
   static readonly layer: Layer.Layer<MemStore | SessionStore> = MemStore.layerWithCleanupInterval("1 minute")
 

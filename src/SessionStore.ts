@@ -18,6 +18,18 @@ import { Context, Schema } from "effect"
  *
  * `E` is the error of a system failure: {@link SessionStoreError} for a store behind a network, `never` for one in
  * memory. An unknown, expired or malformed token is no failure for any operation.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import type { SessionStoreOperations } from "effect-sessions"
+ *
+ * // Any store, with each find tried up to three times.
+ * const withRetries = <E>(store: SessionStoreOperations<E>): SessionStoreOperations<E> => ({
+ *   ...store,
+ *   find: (token) => Effect.retry(store.find(token), { times: 2 })
+ * })
+ * ```
  */
 export interface SessionStoreOperations<out E = SessionStoreError> {
   /**
