@@ -22,6 +22,7 @@ import {
   Layer,
   Metric,
   Option,
+  Predicate,
   Ref,
   Result,
   Schedule,
@@ -116,15 +117,27 @@ const sweepDuration = Metric.timer("session_sweep_duration", {
   description: "Time that a sweep took from start to end"
 })
 
+const units = [
+  "weeks",
+  "days",
+  "hours",
+  "minutes",
+  "seconds",
+  "milliseconds",
+  "microseconds",
+  "nanoseconds"
+] as const satisfies ReadonlyArray<keyof Duration.DurationObject>
+
 // `Duration` reads a NaN, and an object that names no unit, as zero. Here that would silently mean no cleanup.
-const saysZero = (input: Duration.Input): boolean =>
-  typeof input === "object" && !Duration.isDuration(input)
-    ? Object.values(input).length > 0 && Object.values(input).every((part) => part === 0)
-    : !Number.isNaN(input)
+const isDurationInput = (input: Duration.Input): boolean => {
+  if (typeof input !== "object" || Duration.isDuration(input)) return !Number.isNaN(input)
+  const parts = "length" in input ? input : units.map((unit) => input[unit]).filter(Predicate.isNotUndefined)
+  return parts.length > 0 && parts.every((part) => Predicate.isNumber(part) && !Number.isNaN(part))
+}
 
 const decodeInterval = (input: Duration.Input): Effect.Effect<Duration.Duration> =>
   Duration.fromInput(input).pipe(
-    Option.filter((interval) => !Duration.isZero(interval) || saysZero(input)),
+    Option.filter(() => isDurationInput(input)),
     Option.match({
       onNone: () =>
         Effect.die(new TypeError(`MemStore: the cleanup interval is no duration: ${Formatter.format(input)}`)),
@@ -238,27 +251,35 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
 
     const size = Effect.map(Ref.get(state), HashMap.size)
 
+    const sweepPage = (page: Iterable<[token: string, entry: Entry]>, now: number) =>
+      Ref.modify(state, (sessions) => {
+        const remaining = removeExpired(sessions, page, now)
+        return [HashMap.size(sessions) - HashMap.size(remaining), remaining]
+      })
+
     const sweep = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       let swept = 0
       yield* Stream.runForEachArray(pages(yield* Ref.get(state)), (page) =>
-        Ref.update(state, (sessions) => {
-          const remaining = removeExpired(sessions, page, now)
-          swept += HashMap.size(sessions) - HashMap.size(remaining)
-          return remaining
+        Effect.flatMap(sweepPage(page, now), (removed) => {
+          swept += removed
+          return Metric.update(sessionsSwept, removed)
         })
       )
       return swept
     })
 
-    const cleanup = Effect.gen(function* () {
-      const [duration, swept] = yield* Effect.timed(sweep)
+    const report = Effect.fnUntraced(function* (duration: Duration.Duration, swept: number) {
       const held = yield* size
       yield* Metric.update(sessionsHeld, held)
-      yield* Metric.update(sessionsSwept, swept)
       yield* Metric.update(sweepDuration, duration)
       yield* Effect.logDebug(`Session cleanup removed ${swept} expired sessions and left ${held}`)
     })
+
+    const cleanup = Effect.flatMap(Effect.timed(sweep), ([duration, swept]) =>
+      // An application's logger that throws must not end the cleanup, which would fill the memory in silence.
+      Effect.catchDefect(report(duration, swept), () => Effect.void)
+    )
 
     const stopCleanup =
       Duration.isPositive(interval) && Duration.isFinite(interval)

@@ -65,7 +65,7 @@ export interface SessionStoreOperations<out E = SessionStoreError> {
   readonly delete: (token: string) => Effect.Effect<void, E>
 
   /**
-   * Token and data of every active session, an empty map where there is none.
+   * Token and data of every session that is active when the read begins, an empty map where there is none.
    *
    * **When to use**: with a store that is small enough for one map; {@link SessionStoreOperations.entries} has the same
    * as a stream.
@@ -73,7 +73,8 @@ export interface SessionStoreOperations<out E = SessionStoreError> {
   readonly all: Effect.Effect<HashMap.HashMap<string, Uint8Array>, E>
 
   /**
-   * Token and data of every active session, as a stream, each token once and in no particular order.
+   * Token and data of every session that is active when the stream begins, each token once, in no particular order. A
+   * session may expire before a slow consumer comes to it.
    */
   readonly entries: Stream.Stream<readonly [token: string, data: Uint8Array], E>
 }

@@ -137,7 +137,9 @@ describe("cleanup", () => {
       withStore("30 days", (store) =>
         Effect.gen(function* () {
           yield* commitMany(store, 10, "-1 seconds")
-          yield* severalTurns
+          // A timer that overflows would fire after a millisecond.
+          const start = performance.now()
+          while (performance.now() < start + 20) yield* Effect.yieldNow
           assert.strictEqual(yield* store.size, 10)
           assert.deepStrictEqual(sleeps.map(Duration.toMillis), [Duration.toMillis("30 days")])
         })
@@ -153,7 +155,9 @@ describe("cleanup", () => {
     "Infinity",
     "-Infinity",
     Duration.zero,
-    { seconds: 0 }
+    { seconds: 0 },
+    { minutes: 1, seconds: -60 },
+    [0, 0]
   ] as const) {
     it.effect(`does not run at an interval of ${JSON.stringify(interval)}`, () =>
       watchingSleeps((sleeps) =>
@@ -179,6 +183,8 @@ describe("cleanup", () => {
     [null, "null"],
     [{}, "{}"],
     [{ minute: 5 }, "minute"],
+    [{ minute: 0 }, "minute"],
+    [{ seconds: "5" }, "seconds"],
     [[Number.NaN, 0], "NaN"],
     [Symbol("interval"), "Symbol(interval)"],
     [() => 1, "=>"]
@@ -423,10 +429,10 @@ describe("all and entries", () => {
         yield* commitMany(store, 50_000, "30 seconds")
         yield* store.commit("active", bytes("data"), yield* fromNow("1 hour"))
         yield* TestClock.adjust("31 seconds")
-        // At most 512 entries a turn
-        assert.isAbove(yield* turnsDuring(store.all), 97)
-        assert.isAbove(yield* turnsDuring(Stream.runDrain(store.entries)), 97)
-        assert.isAbove(yield* turnsDuring(TestClock.adjust("29 seconds")), 97)
+        // At most 128 entries a turn
+        assert.isAbove(yield* turnsDuring(store.all), 390)
+        assert.isAbove(yield* turnsDuring(Stream.runDrain(store.entries)), 390)
+        assert.isAbove(yield* turnsDuring(TestClock.adjust("29 seconds")), 390)
         assert.strictEqual(yield* store.size, 1)
       })
     )
@@ -581,6 +587,41 @@ describe("observability", () => {
       assert.deepInclude(of("sessions_swept", "two"), { count: 2 })
       assert.notInclude(JSON.stringify(metrics), token)
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.effect("counts what a sweep removed before it was stopped", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 20_000, "30 seconds")
+        const sweep = yield* Effect.forkChild(TestClock.adjust("1 minute"), { startImmediately: true })
+        while ((yield* store.size) === 20_000) yield* Effect.yieldNow
+        yield* store.stopCleanup
+        yield* Fiber.join(sweep)
+        const swept = (yield* Metric.snapshot).find((metric) => metric.id === "sessions_swept")
+        assert.deepInclude(swept?.state, { count: 20_000 - (yield* store.size) })
+      })
+    ).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.effect("goes on sweeping where a logger throws", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        for (let sweep = 1; sweep <= 3; sweep++) {
+          yield* commitMany(store, 3, "30 seconds")
+          yield* TestClock.adjust("1 minute")
+          assert.strictEqual(yield* store.size, 0)
+        }
+      })
+    ).pipe(
+      Effect.provide(
+        Logger.layer([
+          Logger.make(() => {
+            throw new Error("a logger that is broken")
+          })
+        ])
+      ),
+      Effect.provideService(References.MinimumLogLevel, "Debug")
+    )
   )
 
   it.effect("logs what a sweep removed, at debug level, without a token", () =>
