@@ -1,0 +1,295 @@
+/**
+ * Sessions for `effect/http`: a cookie that carries the token, and a middleware that opens, commits and sends it.
+ *
+ * {@link middleware} opens the session of each request to the routes it is given to, and provides it under its tag.
+ * When the application has produced its response, and before the head of it is sent, the session is committed and the
+ * cookie set, each where there is something to save or to send. {@link apiMiddleware} is the same for `HttpApi`.
+ */
+import type { Types } from "effect"
+import { Cause, Clock, DateTime, Duration, Effect, Exit, Formatter, Option, Redacted, Result } from "effect"
+import { Cookies, HttpEffect, HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { type HttpApiMiddleware, HttpApiSecurity } from "effect/http-api"
+import type * as Session from "./Session.ts"
+import { SessionStore } from "./SessionStore.ts"
+
+/**
+ * The cookie that carries the token. The names are those of [scs](https://github.com/alexedwards/scs), the defaults what
+ * [OWASP](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html) advises.
+ */
+export interface CookieOptions {
+  /** Default: `"session"`. A `__Host-` or `__Secure-` prefix binds the other options to what it demands. */
+  readonly name?: string | undefined
+  /** The hosts below this domain get the cookie as well. Default: none, so that this host alone gets it. */
+  readonly domain?: string | undefined
+  /** Requests to this path and below it carry the cookie. Default: `"/"`. */
+  readonly path?: string | undefined
+  /** Keeps the cookie from scripts. Default: `true`. */
+  readonly httpOnly?: boolean | undefined
+  /**
+   * Keeps the cookie off plain HTTP. Default: `true`. Chromium and Firefox take `http://localhost` for secure; elsewhere
+   * a browser drops the cookie of a plain HTTP response, and every request starts a new session.
+   */
+  readonly secure?: boolean | undefined
+  /** Which requests from other sites carry the cookie. Default: `"lax"`, links to the site alone. */
+  readonly sameSite?: "lax" | "strict" | "none" | undefined
+  /** Keeps a jar for each site that the page is embedded in. Default: `false`. */
+  readonly partitioned?: boolean | undefined
+  /**
+   * Whether the browser keeps the cookie until the session expires, or only until it closes. Default: `true`. With
+   * `false`, the sessions whose `rememberMe` was turned on are kept all the same.
+   */
+  readonly persist?: boolean | undefined
+}
+
+/**
+ * What a session middleware is made from.
+ */
+export interface Options {
+  /** The cookie that carries the token. */
+  readonly cookie?: CookieOptions | undefined
+  /**
+   * The response to a request whose session could not be opened or committed. Default: it logs the error, and answers
+   * with an empty response of status 500.
+   */
+  readonly onError?: ((error: Session.SessionError) => Effect.Effect<HttpServerResponse.HttpServerResponse>) | undefined
+}
+
+type Response = HttpServerResponse.HttpServerResponse
+
+type Attributes = NonNullable<Cookies.Cookie["options"]>
+
+const domainShape = /^\.?[a-z0-9-]+(\.[a-z0-9-]+)*$/i
+
+const makeAttributes = (name: string, options: CookieOptions): Attributes => {
+  const { domain, path = "/", httpOnly = true, secure = true, sameSite = "lax", partitioned = false } = options
+  const attributes = { domain, path, httpOnly, secure, sameSite, partitioned }
+  const reject = (why: string) => {
+    throw new TypeError(`HttpSession: the cookie ${Formatter.format(name)} ${why}`)
+  }
+  const cookie = Cookies.makeCookie(name, "", attributes)
+  if (Result.isFailure(cookie) && cookie.failure.reason._tag === "InvalidCookieName") reject("has no valid name")
+  if (domain !== undefined && !domainShape.test(domain)) reject(`has no valid domain: ${Formatter.format(domain)}`)
+  if (Result.isFailure(cookie) || !path.startsWith("/")) reject(`has no valid path: ${Formatter.format(path)}`)
+  if (/^__(Host|Secure)-/i.test(name) && !secure) reject("has a prefix that demands secure: true")
+  if (/^__Host-/i.test(name) && path !== "/") reject(`has a prefix that demands path: "/"`)
+  if (/^__Host-/i.test(name) && domain !== undefined) reject("has a prefix that demands no domain")
+  if (sameSite === "none" && !secure) reject(`needs secure: true with sameSite: "none", or browsers drop it`)
+  if (partitioned && !secure) reject("needs secure: true with partitioned: true, or browsers drop it")
+  return attributes
+}
+
+const append = (response: Response, header: string, value: string, isDone: RegExp): Response => {
+  const present = response.headers[header]
+  if (present === undefined) return HttpServerResponse.setHeader(response, header, value)
+  return isDone.test(present) ? response : HttpServerResponse.setHeader(response, header, `${present}, ${value}`)
+}
+
+/** A response produced by the application, also as an error or by dying with it; no defect, no interruption. */
+const isProduced = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  Exit.isSuccess(exit) ||
+  exit.cause.reasons.every(
+    (reason) =>
+      Cause.isFailReason(reason) ||
+      (Cause.isDieReason(reason) && HttpServerResponse.isHttpServerResponse(reason.defect))
+  )
+
+const internalServerError = HttpServerResponse.empty({ status: 500 })
+
+const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
+  session: Session.ServiceClass<Self, Id, A>,
+  options: Options
+) {
+  const store = yield* SessionStore
+  const { name = "session", persist = true } = options.cookie ?? {}
+  const attributes = makeAttributes(name, options.cookie ?? {})
+
+  const fail = (cause: Cause.Cause<unknown>) =>
+    Effect.as(Effect.logError(`${session.key}: the session could not be kept`, cause), internalServerError)
+
+  const onError = options.onError ?? ((error) => fail(Cause.fail(error)))
+
+  const setCookie = (response: Response, token: string, lifetime: Attributes): Response =>
+    append(
+      HttpServerResponse.setCookieUnsafe(response, name, token, { ...attributes, ...lifetime }),
+      "cache-control",
+      'no-cache="Set-Cookie"',
+      /no-store/i
+    )
+
+  const isPersistent = (rememberMe: boolean): boolean => persist || rememberMe
+
+  const send = Effect.fnUntraced(function* (response: Response, committed: Session.Committed) {
+    const { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token } = committed
+    const persistent = isPersistent(rememberMe)
+    const isPersistenceNew = isRememberMeNew && persistent !== isPersistent(!rememberMe)
+    if (!isTokenNew && !isPersistenceNew && !(persistent && isExpiryNew)) return response
+    if (!persistent) return setCookie(response, Redacted.value(token), {})
+    const seconds = Math.ceil(DateTime.toEpochMillis(expiry) / 1000)
+    const left = Math.ceil((DateTime.toEpochMillis(expiry) - (yield* Clock.currentTimeMillis)) / 1000)
+    return setCookie(response, Redacted.value(token), {
+      maxAge: Duration.seconds(Math.max(left, 0)),
+      expires: new Date(seconds * 1000)
+    })
+  })
+
+  const commit = Effect.fnUntraced(
+    function* (current: Session.Session<A>, response: Response, hadCookie: boolean) {
+      const isDestroyed = (yield* current.status) === "destroyed"
+      const committed = yield* current.commit
+      if (Option.isSome(committed)) return yield* send(response, committed.value)
+      return isDestroyed && hadCookie
+        ? setCookie(response, "", { maxAge: Duration.zero, expires: new Date(0) })
+        : response
+    },
+    Effect.catch(onError),
+    Effect.catchCause(fail)
+  )
+
+  return Effect.fnUntraced(function* (httpEffect: Effect.Effect<Response, Types.unhandled, Self>) {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const cookie = request.cookies[name]
+    const token = cookie === undefined ? undefined : Redacted.make(cookie, { label: "session token" })
+    const opened = yield* Effect.result(Effect.provideService(session.open(token), SessionStore, store))
+
+    let handle = (response: Response) => Effect.succeed(response)
+    yield* HttpEffect.appendPreResponseHandler((_, response) =>
+      Effect.map(handle(response), (response) => append(response, "vary", "Cookie", /\*|\bcookie\b/i))
+    )
+    if (Result.isFailure(opened)) return yield* onError(opened.failure)
+    return yield* httpEffect.pipe(
+      Effect.provideService(session, opened.success),
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          if (isProduced(exit)) handle = (response) => commit(opened.success, response, cookie !== undefined)
+        })
+      )
+    )
+  })
+})
+
+/**
+ * Makes a middleware that gives the routes it is provided to a session.
+ *
+ * **When to use**: with `HttpRouter`. Provide its `layer` to the routes that need a session; each names the session
+ * class as a requirement until it is.
+ *
+ * **Details**: the session is opened before the handler, by the token in the cookie. It is committed, and the cookie
+ * set, when there is a response and before the head of it is sent: for a success, a redirect, an error of the handler's
+ * and a body that streams. After a defect, or where the client went away, nothing is committed. What a streaming body
+ * changes comes too late for that; it has to call `commit` itself. Every response of such a route says `Vary: Cookie`,
+ * and one that sets the cookie `Cache-Control: no-cache="Set-Cookie"`.
+ *
+ * The cookie is sent where the client needs it and only there: for a new token, and where it is kept beyond the browser
+ * session, for a new expiry. A session that was destroyed takes its cookie along. A session that ended elsewhere leaves
+ * the cookie alone, since by now it may be that of another.
+ *
+ * **Errors**: where the store fails, or its data does not decode and the class was told to fail, the response is that
+ * of `onError`, also if the handler had produced another. The layer dies with a `TypeError` where the name, path or
+ * domain of the cookie is not valid, or its options contradict each other.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer, Schema } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ * import { MemStore, Session } from "effect-sessions"
+ * import * as HttpSession from "effect-sessions/HttpSession"
+ *
+ * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
+ *
+ * const Routes = HttpRouter.add(
+ *   "GET",
+ *   "/",
+ *   Effect.gen(function* () {
+ *     const visits = yield* Visits
+ *     yield* visits.update((n) => n + 1)
+ *     return HttpServerResponse.text(`Visit ${yield* visits.get}`)
+ *   })
+ * ).pipe(Layer.provide(HttpSession.middleware(Visits).layer), Layer.provide(MemStore.layer))
+ *
+ * const { handler, dispose } = HttpRouter.toWebHandler(Routes, { disableLogger: true })
+ * const first = await handler(new Request("http://localhost/"))
+ * const cookie = first.headers.get("set-cookie")?.split(";")[0] ?? ""
+ * const second = await handler(new Request("http://localhost/", { headers: { cookie } }))
+ * await second.text() // => "Visit 2"
+ * await dispose()
+ * ```
+ */
+export const middleware = <Self, Id extends string, A>(
+  session: Session.ServiceClass<Self, Id, A>,
+  options: Options = {}
+): HttpRouter.Middleware<{
+  provides: Self
+  handles: never
+  error: never
+  requires: never
+  layerError: never
+  layerRequires: SessionStore
+}> => HttpRouter.middleware<{ provides: Self }>()(make(session, options))
+
+/**
+ * Makes the service of an `HttpApiMiddleware` that gives the endpoints of an `HttpApi` a session.
+ *
+ * **When to use**: with `HttpApi`. All else is as with {@link middleware}.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer, Schema } from "effect"
+ * import { HttpApi, HttpApiBuilder, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware } from "effect/http-api"
+ * import { MemStore, Session } from "effect-sessions"
+ * import * as HttpSession from "effect-sessions/HttpSession"
+ *
+ * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
+ *
+ * class VisitsMiddleware extends HttpApiMiddleware.Service<VisitsMiddleware, { provides: Visits }>()(
+ *   "app/VisitsMiddleware"
+ * ) {}
+ *
+ * const Api = HttpApi.make("app").add(
+ *   HttpApiGroup.make("visits")
+ *     .add(HttpApiEndpoint.post("count", "/visits", { success: Schema.Int }))
+ *     .middleware(VisitsMiddleware)
+ * )
+ *
+ * const Handlers = HttpApiBuilder.group(Api, "visits", (handlers) =>
+ *   handlers.handle("count", () => Visits.use((visits) => visits.modify((n) => [n + 1, n + 1])))
+ * )
+ *
+ * const Routes = HttpApiBuilder.layer(Api).pipe(
+ *   Layer.provide(Handlers),
+ *   Layer.provide(Layer.effect(VisitsMiddleware, HttpSession.apiMiddleware(Visits))),
+ *   Layer.provide(MemStore.layer)
+ * )
+ * ```
+ */
+export const apiMiddleware = <Self, Id extends string, A>(
+  session: Session.ServiceClass<Self, Id, A>,
+  options: Options = {}
+): Effect.Effect<HttpApiMiddleware.HttpApiMiddleware<Self, never, never>, never, SessionStore> => make(session, options)
+
+/**
+ * Describes the session cookie to OpenAPI, as the security scheme of an `HttpApiMiddleware`.
+ *
+ * **When to use**: for endpoints that are of use only to those who have a session. It describes; it keeps nobody out.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer, Schema } from "effect"
+ * import { HttpApiMiddleware } from "effect/http-api"
+ * import { Session } from "effect-sessions"
+ * import * as HttpSession from "effect-sessions/HttpSession"
+ *
+ * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
+ *
+ * class VisitsMiddleware extends HttpApiMiddleware.Service<VisitsMiddleware, { provides: Visits }>()(
+ *   "app/VisitsMiddleware",
+ *   { security: { session: HttpSession.security() } }
+ * ) {}
+ *
+ * const VisitsMiddlewareLive = Layer.effect(
+ *   VisitsMiddleware,
+ *   Effect.map(HttpSession.apiMiddleware(Visits), (session) => ({ session }))
+ * )
+ * ```
+ */
+export const security = (name = "session"): HttpApiSecurity.ApiKey =>
+  HttpApiSecurity.apiKey({ in: "cookie", key: name })
