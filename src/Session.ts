@@ -331,7 +331,7 @@ const sha256 = (token: string): string => createHash("sha256").update(token).dig
 
 // To replace a session by nothing that expired long ago is to compare and delete it.
 const noData = new Uint8Array()
-const longAgo = DateTime.makeUnsafe(0)
+const longAgo = DateTime.makeUnsafe(-1)
 
 const positive = (what: string, input: Duration.Input): Duration.Duration => {
   const duration = Option.getOrUndefined(Duration.fromInput(input))
@@ -595,8 +595,9 @@ export const Service =
               const renewed = { ...applyAll(changes, claimed.contents), deadline }
               setOrigin({ ...makeNew(deadline), contents: renewed, isModified: true })
             } else if (origin._tag === "New") {
+              if (origin.predecessor !== undefined) yield* Effect.interruptible(store.delete(origin.predecessor))
               const isModified = origin.isModified || changes.length > 0
-              setOrigin({ ...origin, contents: { ...contents, deadline }, isModified })
+              setOrigin({ ...origin, contents: { ...contents, deadline }, isModified, predecessor: undefined })
             }
           })
         ),
