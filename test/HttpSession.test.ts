@@ -1,0 +1,1009 @@
+import { assert, describe, it } from "@effect/vitest"
+import {
+  Cause,
+  Clock,
+  type Context,
+  DateTime,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Redacted,
+  Ref,
+  Schema,
+  type Scope,
+  Stream
+} from "effect"
+import { Cookies, HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { HttpApi, HttpApiBuilder, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware, OpenApi } from "effect/http-api"
+import { TestClock } from "effect/testing"
+import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
+import * as HttpSession from "effect-sessions/HttpSession"
+
+class UserSession extends Session.Service<UserSession>()("test/UserSession", {
+  schema: Schema.Struct({
+    userId: Schema.optionalKey(Schema.String),
+    flash: Schema.optionalKey(Schema.String),
+    visits: Schema.Int
+  }),
+  initial: (): { readonly userId?: string; readonly flash?: string; readonly visits: number } => ({ visits: 0 })
+}) {}
+
+class IdleSession extends Session.Service<IdleSession>()("test/IdleSession", {
+  schema: Schema.Int,
+  initial: () => 0,
+  idleTimeout: "20 minutes"
+}) {}
+
+class CartSession extends Session.Service<CartSession>()("test/CartSession", {
+  schema: Schema.Array(Schema.String),
+  initial: () => []
+}) {}
+
+class NewerSession extends Session.Service<NewerSession>()("test/UserSession", {
+  schema: Schema.Struct({ user: Schema.String }),
+  initial: () => ({ user: "nobody" })
+}) {}
+
+const visit = Effect.gen(function* () {
+  const session = yield* UserSession
+  yield* session.update((user) => ({ ...user, visits: user.visits + 1 }))
+  return HttpServerResponse.text(String((yield* session.get).visits))
+})
+
+const read = Effect.gen(function* () {
+  const session = yield* UserSession
+  return yield* HttpServerResponse.json(yield* session.get)
+})
+
+/** A browser, as far as cookies go: keeps what it is sent, by name, and sends it back. */
+const makeBrowser = (handler: (request: Request, context: Context.Context<never>) => Promise<Response>) => {
+  let jar = Cookies.empty
+  const send = Effect.fnUntraced(function* (path: string, init: RequestInit = {}) {
+    const headers = new Headers(init.headers)
+    if (!headers.has("cookie")) headers.set("cookie", Cookies.toCookieHeader(jar))
+    const context = yield* Effect.context<never>()
+    const now = yield* Clock.currentTimeMillis
+    const response = yield* Effect.promise(() =>
+      handler(new Request(`http://localhost${path}`, { ...init, headers }), context)
+    )
+    const received = Cookies.fromSetCookie(response.headers.getSetCookie())
+    for (const cookie of Object.values(received.cookies)) {
+      const isOver = cookie.options?.expires !== undefined && cookie.options.expires.getTime() <= now
+      jar = isOver ? Cookies.remove(jar, cookie.name) : Cookies.setCookie(jar, cookie)
+    }
+    return { response, received, text: yield* Effect.promise(() => response.text()) }
+  })
+  return {
+    send,
+    get cookies() {
+      return Object.fromEntries(Object.values(jar.cookies).map(({ name, value }) => [name, value]))
+    },
+    set cookies(cookies: Record<string, string>) {
+      jar = Cookies.fromIterable(Object.entries(cookies).map(([name, value]) => Cookies.makeCookieUnsafe(name, value)))
+    }
+  }
+}
+
+type Handler = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, UserSession | HttpRouter.Provided>
+
+/** Routes by path, each with a session, for every method. */
+const routes = (handlers: Record<`/${string}`, Handler>, options?: HttpSession.Options) =>
+  Layer.mergeAll(
+    Layer.empty,
+    ...Object.entries(handlers).map(([path, handler]) => HttpRouter.add("*", path as `/${string}`, handler))
+  ).pipe(Layer.provide(HttpSession.middleware(UserSession, options).layer))
+
+/** Serves routes on the store of the test, or on another, and returns a first browser and a way to further ones. */
+const serve = Effect.fnUntraced(function* <E>(
+  layer: Layer.Layer<never, E, HttpRouter.HttpRouter | SessionStore | HttpRouter.Request<"Error", unknown>>,
+  store?: SessionStore["Service"]
+) {
+  const provided = Layer.succeed(SessionStore, store ?? (yield* SessionStore))
+  const { handler } = yield* Effect.acquireRelease(
+    Effect.sync(() => HttpRouter.toWebHandler(Layer.provide(layer, provided), { disableLogger: true })),
+    ({ dispose }) => Effect.promise(dispose)
+  )
+  return Object.assign(makeBrowser(handler), { another: () => makeBrowser(handler) })
+})
+
+const test =
+  <A, E>(effect: () => Effect.Effect<A, E, SessionStore | MemStore | Scope.Scope>) =>
+  () =>
+    Effect.provide(effect(), MemStore.layer)
+
+const down = (operation: "find" | "commit" | "replace" | "delete") => () =>
+  Effect.fail(new SessionStoreError({ operation, cause: new Error("the cable is out") }))
+
+const silent = Effect.provide(Logger.layer([]))
+
+const malformed = [
+  "",
+  "token",
+  "a".repeat(10_000),
+  "a\tb",
+  "%00%01",
+  "%ff",
+  "%F0%9F%8E%88",
+  '"',
+  "=",
+  "é".repeat(43),
+  "__proto__"
+]
+
+describe("HttpSession", () => {
+  describe("middleware", () => {
+    it.effect(
+      "gives routes a session that lasts from request to request",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/visit": visit }))
+          for (const count of ["1", "2", "3"]) assert.strictEqual((yield* browser.send("/visit")).text, count)
+          assert.strictEqual((yield* browser.another().send("/visit")).text, "1")
+        })
+      )
+    )
+
+    it.effect(
+      "leaves routes alone that it is not provided to",
+      test(() =>
+        Effect.gen(function* () {
+          const plain = HttpRouter.add("GET", "/plain", HttpServerResponse.text("plain"))
+          const browser = yield* serve(Layer.merge(plain, routes({ "/visit": visit })))
+          const { response } = yield* browser.send("/plain")
+          assert.strictEqual(response.headers.get("vary"), null)
+        })
+      )
+    )
+
+    it.effect(
+      "ends a session with its lifetime",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/visit": visit }))
+          yield* browser.send("/visit")
+          const { cookies } = browser
+          yield* TestClock.adjust("24 hours")
+          assert.strictEqual((yield* browser.send("/visit")).text, "2")
+          yield* TestClock.adjust("1 millis")
+          browser.cookies = cookies
+          assert.strictEqual((yield* browser.send("/visit")).text, "1")
+        })
+      )
+    )
+
+    it.effect(
+      "moves an idle timeout on with every request, and the cookie with it",
+      test(() =>
+        Effect.gen(function* () {
+          const layer = HttpRouter.add(
+            "GET",
+            "/",
+            Effect.gen(function* () {
+              const session = yield* IdleSession
+              if ((yield* session.get) === 0) yield* session.set(1)
+              return HttpServerResponse.empty()
+            })
+          ).pipe(Layer.provide(HttpSession.middleware(IdleSession).layer))
+          const browser = yield* serve(layer)
+          for (let i = 0; i < 5; i++) {
+            const { received } = yield* browser.send("/")
+            assert.deepStrictEqual(received.cookies.session?.options?.maxAge, Duration.minutes(20))
+            yield* TestClock.adjust("20 minutes")
+          }
+          assert.strictEqual(yield* (yield* MemStore).size, 1)
+        })
+      )
+    )
+
+    it.effect(
+      "has two sessions with two cookies side by side",
+      test(() =>
+        Effect.gen(function* () {
+          const layer = HttpRouter.add(
+            "GET",
+            "/",
+            Effect.gen(function* () {
+              const cart = yield* CartSession
+              yield* cart.update((items) => [...items, "apple"])
+              const visits = yield* visit
+              return HttpServerResponse.setHeader(visits, "x-cart", String((yield* cart.get).length))
+            })
+          ).pipe(
+            Layer.provide([
+              HttpSession.middleware(UserSession).layer,
+              HttpSession.middleware(CartSession, { cookie: { name: "cart" } }).layer
+            ])
+          )
+          const browser = yield* serve(layer)
+          yield* browser.send("/")
+          assert.sameMembers(Object.keys(browser.cookies), ["session", "cart"])
+          const { response, text } = yield* browser.send("/")
+          assert.strictEqual(text, "2")
+          assert.strictEqual(response.headers.get("x-cart"), "2")
+          browser.cookies = { session: browser.cookies.cart ?? "", cart: browser.cookies.session ?? "" }
+          assert.strictEqual((yield* browser.send("/")).text, "1")
+        })
+      )
+    )
+
+    for (const [what, cookie, message] of [
+      ["an empty name", { name: "" }, "no valid name"],
+      ["a name with a space", { name: "my session" }, "no valid name"],
+      ["a name with a separator", { name: "a;b" }, "no valid name"],
+      ["a name with a control character", { name: "a\n" }, "no valid name"],
+      ["a domain with a separator", { domain: "example.com; Secure" }, "no valid domain"],
+      ["an empty domain", { domain: "" }, "no valid domain"],
+      ["a domain that is a URL", { domain: "https://example.com" }, "no valid domain"],
+      ["a path with a separator", { path: "/;" }, "no valid path"],
+      ["a path that is not absolute", { path: "admin" }, "no valid path"],
+      ["__Host- without secure", { name: "__Host-id", secure: false }, "demands secure: true"],
+      ["__Host- with a path", { name: "__Host-id", path: "/admin" }, 'demands path: "/"'],
+      ["__Host- with a domain", { name: "__Host-id", domain: "example.com" }, "demands no domain"],
+      ["__host- with a domain", { name: "__host-id", domain: "example.com" }, "demands no domain"],
+      ["__Secure- without secure", { name: "__Secure-id", secure: false }, "demands secure: true"],
+      ["SameSite=None without secure", { sameSite: "none", secure: false }, "needs secure: true"],
+      ["partitioned without secure", { partitioned: true, secure: false }, "needs secure: true"]
+    ] as const) {
+      it.effect(
+        `refuses ${what} when it is built, with a message that says why`,
+        test(() =>
+          Effect.gen(function* () {
+            const layer = Layer.provide(HttpSession.middleware(UserSession, { cookie }).layer, MemStore.layer)
+            const exit = yield* Effect.exit(Layer.build(layer))
+            const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : exit
+            assert.instanceOf(defect, TypeError)
+            assert.include(defect.message, message)
+          })
+        )
+      )
+    }
+
+    for (const cookie of [
+      { name: "__Host-id" },
+      { name: "__Secure-id", domain: "example.com", path: "/admin" },
+      { domain: ".example.com", secure: false },
+      { sameSite: "none", partitioned: true },
+      { name: undefined, path: undefined, secure: undefined, sameSite: undefined }
+    ] as const) {
+      it.effect(
+        `takes ${JSON.stringify(cookie)}`,
+        test(() => Layer.build(Layer.provide(HttpSession.middleware(UserSession, { cookie }).layer, MemStore.layer)))
+      )
+    }
+  })
+
+  describe("the cookie", () => {
+    it.effect(
+      "is not set for a visitor who only reads, who costs the store nothing",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/": read }))
+          const { response } = yield* browser.send("/")
+          assert.deepStrictEqual(response.headers.getSetCookie(), [])
+          assert.strictEqual(response.headers.get("cache-control"), null)
+          assert.strictEqual(response.headers.get("vary"), "Cookie")
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+        })
+      )
+    )
+
+    it.effect(
+      "is set with the first change, with secure defaults",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/visit": visit }))
+          const { response } = yield* browser.send("/visit")
+          const [cookie, ...others] = response.headers.getSetCookie()
+          assert.deepStrictEqual(others, [])
+          assert.match(
+            cookie ?? "",
+            /^session=[\w-]{43}; Max-Age=86400; Path=\/; Expires=Fri, 02 Jan 1970 00:00:00 GMT; HttpOnly; Secure; SameSite=Lax$/
+          )
+          assert.strictEqual(response.headers.get("cache-control"), 'no-cache="Set-Cookie"')
+          assert.strictEqual(response.headers.get("vary"), "Cookie")
+        })
+      )
+    )
+
+    it.effect(
+      "is not set again where neither token nor expiry is new",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/visit": visit, "/": read }))
+          yield* browser.send("/visit")
+          for (const path of ["/visit", "/", "/visit"]) {
+            const { response } = yield* browser.send(path)
+            assert.deepStrictEqual(response.headers.getSetCookie(), [])
+            assert.strictEqual(response.headers.get("cache-control"), null)
+          }
+        })
+      )
+    )
+
+    it.effect(
+      "is set also where the handler has committed the session itself",
+      test(() =>
+        Effect.gen(function* () {
+          const commit = Effect.tap(visit, () => UserSession.use((session) => session.commit))
+          const browser = yield* serve(routes({ "/": commit }))
+          yield* browser.send("/")
+          assert.strictEqual((yield* browser.send("/")).text, "2")
+        })
+      )
+    )
+
+    it.effect(
+      "has Max-Age and Expires rounded up to the second",
+      test(() =>
+        Effect.gen(function* () {
+          const until = (millis: number) =>
+            Effect.gen(function* () {
+              const session = yield* UserSession
+              yield* session.setDeadline(DateTime.makeUnsafe(millis))
+              return HttpServerResponse.empty()
+            })
+          const browser = yield* serve(routes({ "/1": until(61_001), "/2": until(61_000), "/3": until(0) }))
+          yield* TestClock.adjust("500 millis")
+          const options = function* (path: string) {
+            const { received } = yield* browser.send(path)
+            return received.cookies.session?.options
+          }
+          const first = yield* Effect.gen(() => options("/1"))
+          assert.deepStrictEqual(first?.maxAge, Duration.seconds(61))
+          assert.deepStrictEqual(first?.expires, new Date(62_000))
+          const second = yield* Effect.gen(() => options("/2"))
+          assert.deepStrictEqual(second?.maxAge, Duration.seconds(61))
+          assert.deepStrictEqual(second?.expires, new Date(61_000))
+          const third = yield* Effect.gen(() => options("/3"))
+          assert.deepStrictEqual(third?.maxAge, Duration.zero)
+        })
+      )
+    )
+
+    it.effect(
+      "lasts as long as the browser where persist is off, but for a session that is remembered",
+      test(() =>
+        Effect.gen(function* () {
+          const remember = (rememberMe: boolean) =>
+            Effect.gen(function* () {
+              yield* (yield* UserSession).rememberMe(rememberMe)
+              return HttpServerResponse.empty()
+            })
+          const browser = yield* serve(
+            routes({ "/visit": visit, "/yes": remember(true), "/no": remember(false) }, { cookie: { persist: false } })
+          )
+          const lifetimeOf = Effect.fnUntraced(function* (path: string) {
+            const cookie = (yield* browser.send(path)).received.cookies.session
+            return cookie === undefined ? "no cookie" : (cookie.options?.maxAge ?? "browser session")
+          })
+          assert.strictEqual(yield* lifetimeOf("/visit"), "browser session")
+          assert.strictEqual(yield* lifetimeOf("/visit"), "no cookie")
+          assert.strictEqual(yield* lifetimeOf("/no"), "no cookie")
+          assert.deepStrictEqual(yield* lifetimeOf("/yes"), Duration.hours(24))
+          assert.strictEqual(yield* lifetimeOf("/visit"), "no cookie")
+          assert.strictEqual(yield* lifetimeOf("/no"), "browser session")
+        })
+      )
+    )
+
+    it.effect(
+      "is not set again for a browser session whose expiry alone is new",
+      test(() =>
+        Effect.gen(function* () {
+          const touch = Effect.gen(function* () {
+            yield* (yield* IdleSession).update((n) => n + 1)
+            return HttpServerResponse.empty()
+          })
+          const middleware = HttpSession.middleware(IdleSession, { cookie: { persist: false } })
+          const browser = yield* serve(HttpRouter.add("GET", "/", touch).pipe(Layer.provide(middleware.layer)))
+          assert.lengthOf((yield* browser.send("/")).response.headers.getSetCookie(), 1)
+          yield* TestClock.adjust("10 minutes")
+          assert.lengthOf((yield* browser.send("/")).response.headers.getSetCookie(), 0)
+        })
+      )
+    )
+
+    it.effect(
+      "has the options that it was given, also when it expires",
+      test(() =>
+        Effect.gen(function* () {
+          const destroy = Effect.gen(function* () {
+            yield* (yield* UserSession).destroy
+            return HttpServerResponse.empty()
+          })
+          const cookie = {
+            name: "__Secure-id",
+            domain: "example.com",
+            path: "/app",
+            httpOnly: false,
+            sameSite: "strict",
+            partitioned: true
+          } as const
+          const browser = yield* serve(routes({ "/app": visit, "/app/log-out": destroy }, { cookie }))
+          const attributes = "Domain=example.com; Path=/app;"
+          const flags = "Secure; Partitioned; SameSite=Strict"
+          const [set] = (yield* browser.send("/app")).response.headers.getSetCookie()
+          assert.match(set ?? "", new RegExp(`^__Secure-id=[\\w-]{43}; Max-Age=86400; ${attributes} .*${flags}$`))
+          const { response } = yield* browser.send("/app/log-out")
+          assert.deepStrictEqual(response.headers.getSetCookie(), [
+            `__Secure-id=; Max-Age=0; ${attributes} Expires=Thu, 01 Jan 1970 00:00:00 GMT; ${flags}`
+          ])
+          assert.strictEqual(response.headers.get("cache-control"), 'no-cache="Set-Cookie"')
+          assert.deepStrictEqual(browser.cookies, {})
+        })
+      )
+    )
+
+    it.effect(
+      "is not expired for a visitor who sent none",
+      test(() =>
+        Effect.gen(function* () {
+          const destroy = Effect.gen(function* () {
+            yield* (yield* UserSession).destroy
+            return HttpServerResponse.empty()
+          })
+          const browser = yield* serve(routes({ "/": destroy }))
+          assert.deepStrictEqual((yield* browser.send("/")).response.headers.getSetCookie(), [])
+          browser.cookies = { session: "unknown" }
+          assert.lengthOf((yield* browser.send("/")).response.headers.getSetCookie(), 1)
+        })
+      )
+    )
+
+    it.effect(
+      "keeps what the application says of caching",
+      test(() =>
+        Effect.gen(function* () {
+          const withHeaders = (headers: Record<string, string>) =>
+            Effect.map(visit, (response) => HttpServerResponse.setHeaders(response, headers))
+          const browser = yield* serve(
+            routes({
+              "/1": withHeaders({ vary: "Accept-Encoding", "cache-control": "private" }),
+              "/2": withHeaders({ vary: "Accept, cookie", "cache-control": "no-store" }),
+              "/3": withHeaders({ vary: "*" })
+            })
+          )
+          const headersOf = Effect.fnUntraced(function* (path: string) {
+            const { headers } = (yield* browser.another().send(path)).response
+            return [headers.get("vary"), headers.get("cache-control")]
+          })
+          assert.deepStrictEqual(yield* headersOf("/1"), ["Accept-Encoding, Cookie", 'private, no-cache="Set-Cookie"'])
+          assert.deepStrictEqual(yield* headersOf("/2"), ["Accept, cookie", "no-store"])
+          assert.deepStrictEqual(yield* headersOf("/3"), ["*", 'no-cache="Set-Cookie"'])
+        })
+      )
+    )
+
+    for (const value of malformed) {
+      it.effect(
+        `opens a new session where it is ${JSON.stringify(value.slice(0, 20))}`,
+        test(() =>
+          Effect.gen(function* () {
+            const browser = yield* serve(routes({ "/visit": visit }))
+            const header = Buffer.from(`session=${value}`).toString("latin1")
+            const { received, response, text } = yield* browser.send("/visit", { headers: { cookie: header } })
+            assert.strictEqual(response.status, 200)
+            assert.strictEqual(text, "1")
+            assert.match(received.cookies.session?.value ?? "", /^[\w-]{43}$/)
+          })
+        )
+      )
+    }
+
+    it.effect(
+      "counts as the first of its name, and in whatever encoding",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/": read, "/visit": visit }))
+          yield* browser.send("/visit")
+          const token = browser.cookies.session ?? ""
+          const encoded = `%${token.charCodeAt(0).toString(16)}${token.slice(1)}`
+          for (const [cookie, visits] of [
+            [`session=${token}; session=other`, 1],
+            [`session=other; session=${token}`, 0],
+            [`session="${token}"`, 1],
+            [`session=${encoded}`, 1],
+            [`a=b;session=${token};c`, 1],
+            [`Session=${token}`, 0]
+          ] as const) {
+            const { text } = yield* browser.send("/", { headers: { cookie } })
+            assert.deepStrictEqual(JSON.parse(text), { visits }, cookie)
+          }
+        })
+      )
+    )
+  })
+
+  describe("a log-in", () => {
+    const logIn = Effect.gen(function* () {
+      const session = yield* UserSession
+      yield* session.renewToken
+      yield* session.update((user) => ({ ...user, userId: "ada" }))
+      return HttpServerResponse.redirect("/", { status: 303 })
+    })
+
+    it.effect(
+      "renews the token, so that one planted before it is worth nothing after it",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/": read, "/visit": visit, "/log-in": logIn }))
+          const attacker = browser.another()
+          yield* attacker.send("/visit")
+          browser.cookies = attacker.cookies
+          yield* browser.send("/log-in")
+          assert.notStrictEqual(browser.cookies.session, attacker.cookies.session)
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { userId: "ada", visits: 1 })
+          assert.deepStrictEqual(JSON.parse((yield* attacker.send("/")).text), { visits: 0 })
+        })
+      )
+    )
+
+    it.effect(
+      "never adopts a token of the client's choosing",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/": read, "/log-in": logIn }))
+          const chosen = { session: "a".repeat(43) }
+          browser.cookies = chosen
+          yield* browser.send("/log-in")
+          assert.notStrictEqual(browser.cookies.session, chosen.session)
+          browser.cookies = chosen
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 0 })
+        })
+      )
+    )
+  })
+
+  describe("a flash message", () => {
+    it.effect(
+      "is shown once",
+      test(() =>
+        Effect.gen(function* () {
+          const set = Effect.gen(function* () {
+            yield* (yield* UserSession).update((user) => ({ ...user, flash: "saved" }))
+            return HttpServerResponse.empty()
+          })
+          const show = Effect.gen(function* () {
+            const flash = yield* (yield* UserSession).modify(({ flash, ...user }) => [flash, user])
+            return HttpServerResponse.text(flash ?? "nothing")
+          })
+          const browser = yield* serve(routes({ "/set": set, "/show": show }))
+          yield* browser.send("/set")
+          assert.strictEqual((yield* browser.send("/show")).text, "saved")
+          assert.strictEqual((yield* browser.send("/show")).text, "nothing")
+        })
+      )
+    )
+  })
+
+  describe("a lost cookie", () => {
+    it.effect(
+      "is made good by merging the session that it named",
+      test(() =>
+        Effect.gen(function* () {
+          const merge = Effect.gen(function* () {
+            const session = yield* UserSession
+            const { headers } = yield* HttpServerRequest.HttpServerRequest
+            yield* session.merge(Redacted.make(headers["x-token"] ?? ""), (mine, other) => ({
+              ...other,
+              visits: mine.visits + other.visits
+            }))
+            return HttpServerResponse.empty()
+          })
+          const browser = yield* serve(routes({ "/": read, "/visit": visit, "/merge": merge }))
+          const before = browser.another()
+          yield* before.send("/visit")
+          yield* browser.send("/visit")
+          yield* browser.send("/merge", { headers: { "x-token": before.cookies.session ?? "" } })
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 2 })
+          assert.deepStrictEqual(JSON.parse((yield* before.send("/")).text), { visits: 0 })
+        })
+      )
+    )
+  })
+
+  describe("logging out everywhere", () => {
+    it.effect(
+      "ends every session of a user and no other",
+      test(() =>
+        Effect.gen(function* () {
+          const logIn = Effect.gen(function* () {
+            const { headers } = yield* HttpServerRequest.HttpServerRequest
+            yield* (yield* UserSession).set({ userId: headers["x-user"] ?? "", visits: 0 })
+            return HttpServerResponse.empty()
+          })
+          const logOut = Effect.gen(function* () {
+            const session = yield* UserSession
+            const { userId } = yield* session.get
+            yield* Stream.runForEach(UserSession.sessions, (other) =>
+              Effect.flatMap(other.get, (user) => (user.userId === userId ? other.destroy : Effect.void))
+            )
+            yield* session.destroy
+            return HttpServerResponse.empty()
+          })
+          const store = yield* SessionStore
+          const browser = yield* serve(
+            routes({ "/": read, "/log-in": logIn, "/log-out": Effect.provideService(logOut, SessionStore, store) })
+          )
+          const [phone, other] = [browser.another(), browser.another()]
+          for (const it of [browser, phone]) yield* it.send("/log-in", { headers: { "x-user": "ada" } })
+          yield* other.send("/log-in", { headers: { "x-user": "grace" } })
+          yield* browser.send("/log-out")
+          assert.deepStrictEqual(browser.cookies, {})
+          assert.deepStrictEqual(JSON.parse((yield* phone.send("/")).text), { visits: 0 })
+          assert.deepStrictEqual(JSON.parse((yield* other.send("/")).text), { userId: "grace", visits: 0 })
+        })
+      )
+    )
+  })
+
+  describe("a response", () => {
+    for (const [what, handler, status] of [
+      ["a redirect", Effect.as(visit, HttpServerResponse.redirect("/", { status: 303 })), 303],
+      ["an error of the handler's", Effect.andThen(visit, Effect.fail("wrong password")), 500],
+      [
+        "an error that is a response",
+        Effect.andThen(visit, Effect.fail(HttpServerResponse.empty({ status: 401 }))),
+        401
+      ],
+      [
+        "a response that was died with",
+        Effect.andThen(visit, Effect.die(HttpServerResponse.empty({ status: 403 }))),
+        403
+      ]
+    ] as const) {
+      it.effect(
+        `that is ${what} commits the session and sets the cookie`,
+        test(() =>
+          Effect.gen(function* () {
+            const browser = yield* serve(routes({ "/": read, "/visit": handler }))
+            const { response } = yield* browser.send("/visit")
+            assert.strictEqual(response.status, status)
+            assert.strictEqual(response.headers.get("vary"), "Cookie")
+            assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 1 })
+          }).pipe(silent)
+        )
+      )
+    }
+
+    it.effect(
+      "to HEAD, and one without a body, sets the cookie too",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/": visit, "/empty": Effect.as(visit, HttpServerResponse.empty()) }))
+          assert.lengthOf((yield* browser.send("/", { method: "HEAD" })).response.headers.getSetCookie(), 1)
+          assert.lengthOf((yield* browser.another().send("/empty")).response.headers.getSetCookie(), 1)
+        })
+      )
+    )
+
+    it.effect(
+      "that streams sets the cookie before its body, whose later changes have to be committed by hand",
+      test(() =>
+        Effect.gen(function* () {
+          const stream = (isCommitted: boolean) =>
+            Effect.gen(function* () {
+              const session = yield* UserSession
+              yield* session.update((user) => ({ ...user, visits: 1 }))
+              // A Fetch handler runs the body without the context of the request, so that the clock has to be handed on.
+              const late = Effect.gen(function* () {
+                yield* session.update((user) => ({ ...user, visits: user.visits + 10 }))
+                if (isCommitted) yield* session.commit
+                return new TextEncoder().encode("late")
+              }).pipe(Effect.provideService(Clock.Clock, yield* Clock.Clock))
+              return HttpServerResponse.stream(
+                Stream.concat(Stream.make(new TextEncoder().encode("early ")), Stream.fromEffect(Effect.orDie(late)))
+              )
+            })
+          const browser = yield* serve(routes({ "/": read, "/lost": stream(false), "/saved": stream(true) }))
+          assert.strictEqual((yield* browser.send("/lost")).text, "early late")
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 1 })
+          assert.strictEqual((yield* browser.send("/saved")).text, "early late")
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 11 })
+        })
+      )
+    )
+
+    it.effect(
+      "to a defect commits nothing and sets no cookie",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(
+            routes({ "/": read, "/visit": visit, "/die": Effect.andThen(visit, Effect.die("bug")) })
+          )
+          const { response } = yield* browser.send("/die")
+          assert.strictEqual(response.status, 500)
+          assert.strictEqual(response.headers.get("vary"), "Cookie")
+          assert.deepStrictEqual(browser.cookies, {})
+          yield* browser.send("/visit")
+          yield* browser.send("/die")
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 1 })
+        }).pipe(silent)
+      )
+    )
+
+    it.effect(
+      "that the client did not wait for commits nothing",
+      test(() =>
+        Effect.gen(function* () {
+          const started = yield* Deferred.make<void>()
+          const hang = visit.pipe(Effect.andThen(Deferred.succeed(started, undefined)), Effect.andThen(Effect.never))
+          const browser = yield* serve(routes({ "/": hang }))
+          const controller = new AbortController()
+          const fiber = yield* Effect.forkChild(browser.send("/", { signal: controller.signal }))
+          yield* Deferred.await(started)
+          controller.abort()
+          const { response } = yield* Fiber.join(fiber)
+          assert.strictEqual(response.status, 499)
+          assert.deepStrictEqual(response.headers.getSetCookie(), [])
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+        }).pipe(silent)
+      )
+    )
+  })
+
+  describe("a store that fails", () => {
+    it.effect(
+      "when a session is opened gives a 500, and the handler is not run",
+      test(() =>
+        Effect.gen(function* () {
+          const store = yield* SessionStore
+          const runs = yield* Ref.make(0)
+          const counted = Effect.andThen(
+            Ref.update(runs, (n) => n + 1),
+            visit
+          )
+          const browser = yield* serve(routes({ "/": counted }), { ...store, find: down("find") })
+          browser.cookies = { session: "a".repeat(43) }
+          const { response, text } = yield* browser.send("/")
+          assert.strictEqual(response.status, 500)
+          assert.strictEqual(text, "")
+          assert.strictEqual(response.headers.get("vary"), "Cookie")
+          assert.strictEqual(yield* Ref.get(runs), 0)
+        }).pipe(silent)
+      )
+    )
+
+    it.effect(
+      "when a session is committed gives a 500 in place of the response that was produced, and no cookie",
+      test(() => {
+        const logged: Array<unknown> = []
+        return Effect.gen(function* () {
+          const store = yield* SessionStore
+          const browser = yield* serve(routes({ "/": visit }), { ...store, commit: down("commit") })
+          const { response, text } = yield* browser.send("/")
+          assert.strictEqual(response.status, 500)
+          assert.strictEqual(text, "")
+          assert.deepStrictEqual(response.headers.getSetCookie(), [])
+          assert.lengthOf(logged, 1)
+        }).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))])))
+      })
+    )
+
+    it.effect(
+      "gives what the application makes of it",
+      test(() =>
+        Effect.gen(function* () {
+          const store = yield* SessionStore
+          const onError = (error: Session.SessionError) =>
+            Effect.succeed(HttpServerResponse.text(`try later: ${error._tag}`, { status: 503 }))
+          const failing = { ...store, find: down("find"), commit: down("commit") }
+          const browser = yield* serve(routes({ "/": visit }, { onError }), failing)
+          for (const cookie of [undefined, "a".repeat(43)]) {
+            if (cookie !== undefined) browser.cookies = { session: cookie }
+            const { response, text } = yield* browser.send("/")
+            assert.strictEqual(response.status, 503)
+            assert.strictEqual(text, "try later: SessionStoreError")
+            assert.strictEqual(response.headers.get("vary"), "Cookie")
+          }
+        })
+      )
+    )
+
+    it.effect(
+      "gives a 500 also where the application dies of it",
+      test(() =>
+        Effect.gen(function* () {
+          const store = yield* SessionStore
+          const failing = { ...store, find: down("find"), commit: down("commit") }
+          const browser = yield* serve(routes({ "/": visit }, { onError: () => Effect.die("bug") }), failing)
+          for (const cookies of [{}, { session: "a".repeat(43) }]) {
+            browser.cookies = cookies
+            assert.strictEqual((yield* browser.send("/")).response.status, 500)
+          }
+        }).pipe(silent)
+      )
+    )
+
+    it.effect(
+      "by never answering can be given a time limit by the application",
+      test(() =>
+        Effect.gen(function* () {
+          const store = yield* SessionStore
+          const hanging: SessionStore["Service"]["commit"] = () =>
+            Effect.never.pipe(
+              Effect.timeout("5 seconds"),
+              Effect.mapError((cause) => new SessionStoreError({ operation: "commit", cause }))
+            )
+          const browser = yield* serve(routes({ "/": visit }), { ...store, commit: hanging })
+          const fiber = yield* Effect.forkChild(browser.send("/"), { startImmediately: true })
+          yield* TestClock.adjust("5 seconds")
+          assert.strictEqual((yield* Fiber.join(fiber)).response.status, 500)
+        }).pipe(silent)
+      )
+    )
+
+    it.effect(
+      "in a destroy is an error of the handler's, and the session lives",
+      test(() =>
+        Effect.gen(function* () {
+          const store = yield* SessionStore
+          const logOut = Effect.gen(function* () {
+            yield* (yield* UserSession).destroy
+            return HttpServerResponse.text("logged out")
+          })
+          const layer = routes({ "/": read, "/visit": visit, "/log-out": logOut })
+          const browser = yield* serve(layer, { ...store, delete: down("delete") })
+          yield* browser.send("/visit")
+          assert.strictEqual((yield* browser.send("/log-out")).response.status, 500)
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 1 })
+        }).pipe(silent)
+      )
+    )
+  })
+
+  describe("a value that does not fit its schema", () => {
+    it.effect(
+      "gives a 500 and commits nothing",
+      test(() =>
+        Effect.gen(function* () {
+          const broken = Effect.gen(function* () {
+            yield* (yield* UserSession).set({ visits: 1.5 })
+            return HttpServerResponse.empty()
+          })
+          const browser = yield* serve(routes({ "/": broken }))
+          assert.strictEqual((yield* browser.send("/")).response.status, 500)
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+        }).pipe(silent)
+      )
+    )
+  })
+
+  describe("data that does not decode", () => {
+    it.effect(
+      "gives a new session, and not a 500 on every request",
+      test(() =>
+        Effect.gen(function* () {
+          const newer = HttpRouter.add(
+            "GET",
+            "/newer",
+            Effect.gen(function* () {
+              const session = yield* NewerSession
+              return HttpServerResponse.text((yield* session.get).user)
+            })
+          ).pipe(Layer.provide(HttpSession.middleware(NewerSession).layer))
+          const browser = yield* serve(Layer.merge(newer, routes({ "/visit": visit })))
+          yield* browser.send("/visit")
+          const { response, text } = yield* browser.send("/newer")
+          assert.strictEqual(response.status, 200)
+          assert.strictEqual(text, "nobody")
+        }).pipe(silent)
+      )
+    )
+  })
+
+  describe("requests at once", () => {
+    it.effect(
+      "lose no update",
+      test(() =>
+        Effect.gen(function* () {
+          const slow = Effect.tap(visit, () => Effect.yieldNow)
+          const browser = yield* serve(routes({ "/": read, "/visit": slow }))
+          yield* browser.send("/visit")
+          yield* Effect.replicateEffect(browser.send("/visit"), 100, { concurrency: "unbounded" })
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 101 })
+        })
+      )
+    )
+
+    it.effect(
+      "bring no session back that one of them destroyed, and leave the cookie alone",
+      test(() =>
+        Effect.gen(function* () {
+          const [started, done] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+          const slow = visit.pipe(
+            Effect.tap(() => Deferred.succeed(started, undefined)),
+            Effect.tap(() => Deferred.await(done))
+          )
+          const logOut = Effect.gen(function* () {
+            yield* (yield* UserSession).destroy
+            return HttpServerResponse.empty()
+          })
+          const browser = yield* serve(routes({ "/": read, "/visit": visit, "/slow": slow, "/log-out": logOut }))
+          yield* browser.send("/visit")
+          const { cookies } = browser
+          const fiber = yield* Effect.forkChild(browser.send("/slow"))
+          yield* Deferred.await(started)
+          yield* browser.send("/log-out")
+          yield* Deferred.succeed(done, undefined)
+          const { response, text } = yield* Fiber.join(fiber)
+          assert.strictEqual(text, "2")
+          assert.deepStrictEqual(response.headers.getSetCookie(), [])
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+          browser.cookies = cookies
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 0 })
+        })
+      )
+    )
+  })
+
+  describe("apiMiddleware", () => {
+    class Denied extends Schema.TaggedError<Denied>()("Denied", {}, { httpApiStatus: 403 }) {}
+
+    class Plain extends HttpApiMiddleware.Service<Plain, { provides: UserSession }>()("test/Plain") {}
+
+    class Secured extends HttpApiMiddleware.Service<Secured, { provides: UserSession }>()("test/Secured", {
+      security: { session: HttpSession.security("id") }
+    }) {}
+
+    const visitOf = (path: `/${string}`) => HttpApiEndpoint.post("visit", path, { success: Schema.Int })
+    const denyOf = (path: `/${string}`) => HttpApiEndpoint.post("deny", path, { success: Schema.Int, error: Denied })
+    const Api = HttpApi.make("test")
+      .add(HttpApiGroup.make("plain").add(visitOf("/plain/visit"), denyOf("/plain/deny")).middleware(Plain))
+      .add(HttpApiGroup.make("secured").add(visitOf("/secured/visit"), denyOf("/secured/deny")).middleware(Secured))
+
+    const count = UserSession.use((session) =>
+      session.modify((user) => [user.visits + 1, { ...user, visits: user.visits + 1 }])
+    )
+    const deny = Effect.andThen(count, Effect.fail(new Denied()))
+
+    const layer = HttpApiBuilder.layer(Api).pipe(
+      Layer.provide([
+        HttpApiBuilder.group(Api, "plain", (handlers) =>
+          handlers.handle("visit", () => count).handle("deny", () => deny)
+        ),
+        HttpApiBuilder.group(Api, "secured", (handlers) =>
+          handlers.handle("visit", () => count).handle("deny", () => deny)
+        )
+      ]),
+      Layer.provide([
+        Layer.effect(Plain, HttpSession.apiMiddleware(UserSession)),
+        Layer.effect(
+          Secured,
+          Effect.map(HttpSession.apiMiddleware(UserSession, { cookie: { name: "id" } }), (session) => ({ session }))
+        )
+      ]),
+      Layer.provide(HttpServer.layerServices)
+    )
+
+    for (const [name, cookie] of [
+      ["plain", "session"],
+      ["secured", "id"]
+    ] as const) {
+      it.effect(
+        `gives the endpoints of an HttpApi a session, where it is ${name}`,
+        test(() =>
+          Effect.gen(function* () {
+            const browser = yield* serve(layer)
+            const { response } = yield* browser.send(`/${name}/visit`, { method: "POST" })
+            assert.strictEqual(response.headers.get("vary"), "Cookie")
+            assert.deepStrictEqual(Object.keys(browser.cookies), [cookie])
+            assert.strictEqual((yield* browser.send(`/${name}/deny`, { method: "POST" })).response.status, 403)
+            assert.strictEqual((yield* browser.send(`/${name}/visit`, { method: "POST" })).text, "3")
+          })
+        )
+      )
+    }
+
+    it("declares the cookie to OpenAPI", () => {
+      const { components, paths } = OpenApi.fromApi(Api)
+      assert.deepStrictEqual(components.securitySchemes.session, { type: "apiKey", name: "id", in: "cookie" })
+      assert.deepStrictEqual(paths["/secured/visit"]?.post?.security, [{ session: [] }])
+      assert.deepStrictEqual(paths["/plain/visit"]?.post?.security ?? [], [])
+    })
+  })
+})
