@@ -32,8 +32,8 @@ import {
   Semaphore,
   Stream
 } from "effect"
-import { SecureRandom } from "effect/crypto"
-import { Base64Url } from "effect/encoding"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Base64Url from "effect/encoding/Base64Url"
 import { SessionStore, type SessionStoreError } from "./SessionStore.ts"
 
 /**
