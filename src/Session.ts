@@ -285,8 +285,8 @@ const applyAll = <A>(changes: ReadonlyArray<Change<A>>, contents: Contents<A>): 
 interface Stored<A> {
   readonly _tag: "Stored"
   readonly key: string
-  /** `undefined` where the session was found under the hash of its token. */
-  readonly token: string | undefined
+  /** `none` where the session was found under the hash of its token. */
+  readonly token: Option.Option<Redacted.Redacted<string>>
   readonly data: Uint8Array
   readonly contents: Contents<A>
 }
@@ -308,23 +308,27 @@ interface Ended<A> {
   readonly contents: Contents<A>
 }
 
-const Envelope = Schema.fromJsonString(
-  Schema.Struct({
-    version: Schema.Literal(1),
-    session: Schema.String,
-    deadline: Schema.Int,
-    idleTimeout: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
-    rememberMe: Schema.optionalKey(Schema.Boolean),
-    value: Schema.Unknown
-  })
-)
+/** What the store keeps, for a codec of the value. */
+const makeEnvelope = <A, I>(value: Schema.Codec<A, I>) =>
+  Schema.fromJsonString(
+    Schema.Struct({
+      version: Schema.Literal(1),
+      session: Schema.String,
+      deadline: Schema.Int,
+      idleTimeout: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+      rememberMe: Schema.optionalKey(Schema.Boolean),
+      value
+    })
+  )
 
-const decodeEnvelope = Schema.decodeUnknownEffect(Envelope)
+const utf8 = new TextDecoder("utf-8", { fatal: true })
 
 /** 32 random bytes in base64url. What looks otherwise is not looked up. */
 const tokenShape = /^[\w-]{43}$/
 
-const makeToken = Effect.sync(() => Base64Url.encode(SecureRandom.randomBytesUnsafe(32)))
+const redact = (token: string): Redacted.Redacted<string> => Redacted.make(token, { label: "session token" })
+
+const makeToken = Effect.sync(() => redact(Base64Url.encode(SecureRandom.randomBytesUnsafe(32))))
 
 // Measured: 0.9 microseconds a token, where WebCrypto, which is asynchronous, takes 56.
 const sha256 = (token: string): string => createHash("sha256").update(token).digest("base64url")
@@ -407,10 +411,16 @@ export const Service =
 
     const codec = Schema.toCodecJson(options.schema)
     const encodeValue = Schema.encodeEffect(codec)
-    const decodeValue = Schema.decodeUnknownEffect(codec)
-    const count = (metric: Metric.Counter<number>) => Metric.update(Metric.withAttributes(metric, { session: key }), 1)
+    const decodeEnvelope = Schema.decodeUnknownEffect(makeEnvelope(codec))
+    const decodeForeign = Schema.decodeUnknownEffect(makeEnvelope(Schema.Unknown))
+    const attributes = { session: key }
+    const created = Metric.withAttributes(sessionsCreated, attributes)
+    const destroyed = Metric.withAttributes(sessionsDestroyed, attributes)
+    const conflicts = Metric.withAttributes(sessionConflicts, attributes)
+    const undecoded = Metric.withAttributes(sessionsUndecodable, attributes)
 
-    const keyOf = (token: string): string => (hashToken ? sha256(token) : token)
+    const keyOf = (token: Redacted.Redacted<string>): string =>
+      hashToken ? sha256(Redacted.value(token)) : Redacted.value(token)
 
     const encode = Effect.fnUntraced(function* ({ value, deadline, idleTimeout, rememberMe }: Contents<A>) {
       const encoded = yield* Effect.catch(encodeValue(value), (error) =>
@@ -427,14 +437,18 @@ export const Service =
     const decode = Effect.fnUntraced(function* (
       data: Uint8Array
     ): Effect.fn.Return<Option.Option<Contents<A>>, SessionDecodeError> {
-      const text = yield* Effect.try({
-        try: () => new TextDecoder("utf-8", { fatal: true }).decode(data),
-        catch: decodeError
-      })
-      const envelope = yield* Effect.mapError(decodeEnvelope(text), decodeError)
-      if (envelope.session !== key) return Option.none()
-      const value = yield* Effect.mapError(decodeValue(envelope.value), decodeError)
-      const { deadline, idleTimeout, rememberMe = false } = envelope
+      const text = yield* Effect.try({ try: () => utf8.decode(data), catch: decodeError })
+      const envelope = yield* decodeEnvelope(text).pipe(
+        // Whose value it is matters only where it is not of this class's schema.
+        Effect.catch((error) =>
+          Effect.andThen(decodeForeign(text), (foreign) =>
+            foreign.session === key ? Effect.fail(error) : Effect.succeed(undefined)
+          )
+        ),
+        Effect.mapError(decodeError)
+      )
+      if (envelope?.session !== key) return Option.none()
+      const { deadline, idleTimeout, rememberMe = false, value } = envelope
       return Option.some({ value, deadline, idleTimeout, rememberMe })
     })
 
@@ -454,23 +468,23 @@ export const Service =
 
     /** What to go on with in place of a session that does not decode, unless the class was told to fail. */
     const insteadOf = <B>(error: SessionDecodeError, instead: B): Effect.Effect<B, SessionDecodeError> =>
-      count(sessionsUndecodable).pipe(
+      Metric.update(undecoded, 1).pipe(
         Effect.andThen(
           undecodable === "fail" ? Effect.fail(error) : Effect.logWarning(`${error.message}; it is taken as ended`)
         ),
         Effect.as(instead)
       )
 
-    const findStored = Effect.fnUntraced(function* (
+    const find = Effect.fnUntraced(function* (
       store: SessionStore["Service"],
-      token: string
+      token: Redacted.Redacted<string>
     ): Effect.fn.Return<Stored<A> | undefined, SessionError> {
       const key = keyOf(token)
       const data = yield* Effect.interruptible(store.find(key))
       if (Option.isNone(data)) return undefined
       const contents = yield* decode(data.value)
       if (Option.isNone(contents)) return undefined
-      return { _tag: "Stored", key, token, data: data.value, contents: contents.value }
+      return { _tag: "Stored", key, token: Option.some(token), data: data.value, contents: contents.value }
     })
 
     /** The session as it is in the store by now. */
@@ -498,173 +512,244 @@ export const Service =
       return current
     })
 
-    const make = (store: SessionStore["Service"], opened: Stored<A> | New<A>): Session<A> => {
+    /** Its state is private, so that a session which is logged shows nothing of itself. */
+    class Handle implements Session<A> {
+      readonly #store: SessionStore["Service"]
+      readonly #opened: Stored<A> | New<A>
       // What is known of the session in the store, the changes that are not there yet, and the outcome of both.
-      let origin: Stored<A> | New<A> | Ended<A> = opened
-      let changes: Array<Change<A>> = []
-      let contents = opened.contents
+      #origin: Stored<A> | New<A> | Ended<A>
+      #changes: Array<Change<A>> = []
+      #contents: Contents<A>
+      readonly #semaphore = Semaphore.makeUnsafe(1)
 
-      const setOrigin = (next: Stored<A> | New<A> | Ended<A>, pending: Array<Change<A>> = []): void => {
-        origin = next
-        changes = pending
-        contents = applyAll(pending, next.contents)
+      constructor(store: SessionStore["Service"], opened: Stored<A> | New<A>) {
+        this.#store = store
+        this.#opened = opened
+        this.#origin = opened
+        this.#contents = opened.contents
       }
 
-      const change = (f: Change<A>): Effect.Effect<void> =>
-        Effect.sync(() => {
-          contents = f(contents)
-          changes.push(f)
+      get get(): Effect.Effect<A> {
+        return Effect.sync(() => this.#contents.value)
+      }
+
+      set(value: A): Effect.Effect<void> {
+        return this.#change((contents) => ({ ...contents, value }))
+      }
+
+      update(f: (value: A) => A): Effect.Effect<void> {
+        return this.#change((contents) => ({ ...contents, value: f(contents.value) }))
+      }
+
+      modify<B>(f: (value: A) => readonly [result: B, value: A]): Effect.Effect<B> {
+        return Effect.sync(() => {
+          const [result, value] = f(this.#contents.value)
+          this.#contents = { ...this.#contents, value }
+          this.#changes.push((contents) => ({ ...contents, value: f(contents.value)[1] }))
+          return result
         })
+      }
 
-      // One at a time, so that two fibers never make two sessions of one. Only the store can be interrupted, since what
-      // it has confirmed must be remembered.
-      const semaphore = Semaphore.makeUnsafe(1)
-      const exclusively = <B, E>(effect: Effect.Effect<B, E>): Effect.Effect<B, E> =>
-        semaphore.withPermit(Effect.uninterruptible(effect))
+      get clear(): Effect.Effect<void> {
+        return Effect.suspend(() => this.set(initial()))
+      }
 
-      const carried = (stored: Stored<A>, expiry: DateTime.Utc): Option.Option<Committed> => {
-        const before = opened._tag === "Stored" ? opened : undefined
-        return Option.map(Option.fromUndefinedOr(stored.token), (token) => ({
-          token: Redacted.make(token, { label: "session token" }),
+      get renewToken(): Effect.Effect<void, SessionError> {
+        return this.#exclusively(Effect.suspend(() => this.#renew()))
+      }
+
+      get destroy(): Effect.Effect<void, SessionStoreError> {
+        return this.#exclusively(Effect.suspend(() => this.#end()))
+      }
+
+      merge(token: Redacted.Redacted<string>, combine: (value: A, other: A) => A): Effect.Effect<void, SessionError> {
+        return this.#exclusively(Effect.suspend(() => this.#merge(token, combine)))
+      }
+
+      rememberMe(rememberMe: boolean): Effect.Effect<void> {
+        return this.#change((contents) => ({ ...contents, rememberMe }))
+      }
+
+      setDeadline(deadline: DateTime.DateTime): Effect.Effect<void> {
+        return this.#change((contents) => ({ ...contents, deadline: DateTime.toEpochMillis(deadline) }))
+      }
+
+      setIdleTimeout(input: Duration.Input): Effect.Effect<void> {
+        return Effect.suspend(() => {
+          const idleTimeout = toMillisOrNull(positive(`${key}: the idle timeout`, input))
+          return this.#change((contents) => ({ ...contents, idleTimeout }))
+        })
+      }
+
+      get token(): Effect.Effect<Option.Option<Redacted.Redacted<string>>> {
+        return Effect.sync(() => (this.#origin._tag === "Stored" ? this.#origin.token : Option.none()))
+      }
+
+      get id(): Effect.Effect<Option.Option<string>> {
+        return Effect.sync(() => {
+          if (this.#origin._tag !== "Stored") return Option.none()
+          return Option.some(hashToken ? this.#origin.key : sha256(this.#origin.key))
+        })
+      }
+
+      get deadline(): Effect.Effect<DateTime.Utc> {
+        return Effect.sync(() => DateTime.makeUnsafe(this.#contents.deadline))
+      }
+
+      get status(): Effect.Effect<Status> {
+        return Effect.sync(() => {
+          if (this.#changes.length > 0 || (this.#origin._tag === "New" && this.#origin.isModified)) return "modified"
+          return this.#origin._tag === "New" && this.#origin.isDestroyed ? "destroyed" : "unmodified"
+        })
+      }
+
+      get commit(): Effect.Effect<Option.Option<Committed>, SessionError> {
+        const commit = Effect.suspend(() => {
+          const origin = this.#origin
+          if (origin._tag === "New") return this.#isUnsaved ? Handle.#add(this, origin) : Effect.succeedNone
+          if (origin._tag === "Stored") return Handle.#save(this, origin)
+          this.#setOrigin({ ...origin, contents: this.#contents })
+          return Effect.succeedNone
+        })
+        return Effect.suspend(() => (this.#isUnsaved ? this.#exclusively(commit) : commit))
+      }
+
+      /** Whether a commit writes. */
+      get #isUnsaved(): boolean {
+        const origin = this.#origin
+        if (this.#changes.length > 0) return true
+        return origin._tag === "New" ? origin.isModified : idleTimeoutOf(origin.contents) !== null
+      }
+
+      #change(f: Change<A>): Effect.Effect<void> {
+        return Effect.sync(() => {
+          this.#contents = f(this.#contents)
+          this.#changes.push(f)
+        })
+      }
+
+      #setOrigin(origin: Stored<A> | New<A> | Ended<A>, changes: Array<Change<A>> = []): void {
+        this.#origin = origin
+        this.#changes = changes
+        this.#contents = applyAll(changes, origin.contents)
+      }
+
+      /**
+       * One at a time, so that two fibers never make two sessions of one. Only the store can be interrupted, since what
+       * it has confirmed must be remembered.
+       */
+      #exclusively<B, E>(effect: Effect.Effect<B, E>): Effect.Effect<B, E> {
+        return this.#semaphore.withPermit(Effect.uninterruptible(effect))
+      }
+
+      #carried(stored: Stored<A>, expiry: DateTime.Utc): Option.Option<Committed> {
+        const before = this.#opened._tag === "Stored" ? this.#opened : undefined
+        const { deadline, rememberMe } = stored.contents
+        return Option.map(stored.token, (token) => ({
+          token,
           expiry,
-          rememberMe: stored.contents.rememberMe,
-          isTokenNew: before?.token !== token,
-          isExpiryNew:
-            before?.contents.deadline !== stored.contents.deadline || idleTimeoutOf(stored.contents) !== null,
-          isRememberMeNew: (before?.contents.rememberMe ?? false) !== stored.contents.rememberMe
+          rememberMe,
+          isTokenNew: before?.key !== stored.key,
+          isExpiryNew: before?.contents.deadline !== deadline || idleTimeoutOf(stored.contents) !== null,
+          isRememberMeNew: (before?.contents.rememberMe ?? false) !== rememberMe
         }))
       }
 
-      const add = Effect.fnUntraced(function* (session: New<A>) {
-        if (!session.isModified && changes.length === 0) return Option.none()
-        const added = changes.length
-        const stored = { contents, data: yield* encode(contents) }
+      static readonly #add = Effect.fnUntraced(function* (
+        self: Handle,
+        origin: New<A>
+      ): Effect.fn.Return<Option.Option<Committed>, SessionError> {
+        const added = self.#changes.length
+        const contents = self.#contents
+        const data = yield* encode(contents)
         const token = yield* makeToken
-        const key = keyOf(token)
-        const expiry = expiryOf(stored.contents, yield* Clock.currentTimeMillis)
-        if (session.predecessor !== undefined) yield* Effect.interruptible(store.delete(session.predecessor))
-        yield* Effect.interruptible(store.commit(key, stored.data, expiry))
-        const next: Stored<A> = { _tag: "Stored", key, token, ...stored }
-        setOrigin(next, changes.slice(added))
-        yield* count(sessionsCreated)
-        return carried(next, expiry)
+        const stored: Stored<A> = { _tag: "Stored", key: keyOf(token), token: Option.some(token), data, contents }
+        const expiry = expiryOf(contents, yield* Clock.currentTimeMillis)
+        if (origin.predecessor !== undefined) yield* Effect.interruptible(self.#store.delete(origin.predecessor))
+        yield* Effect.interruptible(self.#store.commit(stored.key, data, expiry))
+        self.#setOrigin(stored, self.#changes.slice(added))
+        yield* Metric.update(created, 1)
+        return self.#carried(stored, expiry)
       })
 
-      const save = Effect.fnUntraced(function* (session: Stored<A>) {
+      static readonly #save = Effect.fnUntraced(function* (
+        self: Handle,
+        origin: Stored<A>
+      ): Effect.fn.Return<Option.Option<Committed>, SessionError> {
         const now = yield* Clock.currentTimeMillis
-        const saved = changes.length
-        let current: Stored<A> | Ended<A> = session
+        const saved = self.#changes.length
+        let current: Stored<A> | Ended<A> = origin
         while (current._tag === "Stored") {
-          const next: Contents<A> = applyAll(changes.slice(0, saved), current.contents)
-          const data: Uint8Array = saved === 0 ? current.data : yield* encode(next)
-          const expiry = expiryOf(next, now)
-          const stored: Stored<A> = { ...current, data, contents: next }
-          const isSame = idleTimeoutOf(next) === null && Bytes.Equivalence(data, current.data)
-          if (isSame || (yield* Effect.interruptible(store.replace(current.key, current.data, data, expiry)))) {
-            setOrigin(stored, changes.slice(saved))
-            return carried(stored, expiry)
+          const contents = applyAll(self.#changes.slice(0, saved), current.contents)
+          const data = saved === 0 ? current.data : yield* encode(contents)
+          const stored: Stored<A> = { ...current, data, contents }
+          const expiry = expiryOf(contents, now)
+          const isSame = idleTimeoutOf(contents) === null && Bytes.Equivalence(data, current.data)
+          if (isSame || (yield* Effect.interruptible(self.#store.replace(current.key, current.data, data, expiry)))) {
+            self.#setOrigin(stored, self.#changes.slice(saved))
+            return self.#carried(stored, expiry)
           }
-          yield* count(sessionConflicts)
-          current = yield* reload(store, current)
+          yield* Metric.update(conflicts, 1)
+          current = yield* reload(self.#store, current)
         }
-        setOrigin({ ...current, contents })
+        self.#setOrigin({ ...current, contents: self.#contents })
         return Option.none()
       })
 
-      return {
-        get: Effect.sync(() => contents.value),
-        set: (value) => change((contents) => ({ ...contents, value })),
-        update: (f) => change((contents) => ({ ...contents, value: f(contents.value) })),
-        modify: (f) =>
-          Effect.suspend(() => {
-            const [result, value] = f(contents.value)
-            contents = { ...contents, value }
-            changes.push((contents) => ({ ...contents, value: f(contents.value)[1] }))
-            return Effect.succeed(result)
-          }),
-        clear: Effect.suspend(() => {
-          const value = initial()
-          return change((contents) => ({ ...contents, value }))
-        }),
-        renewToken: exclusively(
-          Effect.gen(function* () {
-            const deadline = (yield* Clock.currentTimeMillis) + lifetime
-            if (origin._tag === "Stored") {
-              const claimed = yield* claim(store, origin)
-              if (claimed._tag === "Ended") return setOrigin({ ...claimed, contents })
-              const renewed = { ...applyAll(changes, claimed.contents), deadline }
-              setOrigin({ ...makeNew(deadline), contents: renewed, isModified: true })
-            } else if (origin._tag === "New") {
-              if (origin.predecessor !== undefined) yield* Effect.interruptible(store.delete(origin.predecessor))
-              const isModified = origin.isModified || changes.length > 0
-              setOrigin({ ...origin, contents: { ...contents, deadline }, isModified, predecessor: undefined })
-            }
-          })
-        ),
-        destroy: exclusively(
-          Effect.gen(function* () {
-            const key = origin._tag === "Stored" ? origin.key : origin._tag === "New" ? origin.predecessor : undefined
-            if (key !== undefined) {
-              yield* Effect.interruptible(store.delete(key))
-              yield* count(sessionsDestroyed)
-            }
-            setOrigin({ ...makeNew(yield* Clock.currentTimeMillis), isDestroyed: true })
-          })
-        ),
-        merge: (token, combine) =>
-          exclusively(
-            Effect.gen(function* () {
-              if (!tokenShape.test(Redacted.value(token)) || origin._tag === "Ended") return
-              const other = yield* Effect.catchTag(
-                findStored(store, Redacted.value(token)),
-                "SessionDecodeError",
-                (error) => insteadOf(error, undefined)
-              )
-              if (other === undefined || (origin._tag === "Stored" && origin.key === other.key)) return
-              const claimed = yield* claim(store, other)
-              if (claimed._tag === "Ended") return
-              yield* change((contents) => ({ ...contents, value: combine(contents.value, claimed.contents.value) }))
-            })
-          ),
-        rememberMe: (rememberMe) => change((contents) => ({ ...contents, rememberMe })),
-        setDeadline: (deadline) => change((contents) => ({ ...contents, deadline: DateTime.toEpochMillis(deadline) })),
-        setIdleTimeout: (input) =>
-          Effect.suspend(() => {
-            const idleTimeout = toMillisOrNull(positive(`${key}: the idle timeout`, input))
-            return change((contents) => ({ ...contents, idleTimeout }))
-          }),
-        token: Effect.sync(() =>
-          Option.map(Option.fromUndefinedOr(origin._tag === "Stored" ? origin.token : undefined), (token) =>
-            Redacted.make(token, { label: "session token" })
+      #renew(): Effect.Effect<void, SessionError> {
+        return Effect.gen({ self: this }, function* () {
+          const origin = this.#origin
+          if (origin._tag === "Ended") return
+          const fresh = makeNew(yield* Clock.currentTimeMillis)
+          const { deadline } = fresh.contents
+          if (origin._tag === "New") {
+            if (origin.predecessor !== undefined) yield* Effect.interruptible(this.#store.delete(origin.predecessor))
+            const isModified = origin.isModified || this.#changes.length > 0
+            const contents = { ...this.#contents, deadline }
+            return this.#setOrigin({ ...origin, contents, isModified, predecessor: undefined })
+          }
+          const claimed = yield* claim(this.#store, origin)
+          if (claimed._tag === "Ended") return this.#setOrigin({ ...claimed, contents: this.#contents })
+          const contents = { ...applyAll(this.#changes, claimed.contents), deadline }
+          this.#setOrigin({ ...fresh, contents, isModified: true })
+        })
+      }
+
+      #end(): Effect.Effect<void, SessionStoreError> {
+        return Effect.gen({ self: this }, function* () {
+          const origin = this.#origin
+          const inStore = origin._tag === "New" ? origin.predecessor : origin._tag === "Stored" ? origin.key : undefined
+          if (inStore !== undefined) {
+            yield* Effect.interruptible(this.#store.delete(inStore))
+            yield* Metric.update(destroyed, 1)
+          }
+          this.#setOrigin({ ...makeNew(yield* Clock.currentTimeMillis), isDestroyed: true })
+        })
+      }
+
+      #merge(token: Redacted.Redacted<string>, combine: (value: A, other: A) => A): Effect.Effect<void, SessionError> {
+        return Effect.gen({ self: this }, function* () {
+          if (!tokenShape.test(Redacted.value(token)) || this.#origin._tag === "Ended") return
+          const other = yield* Effect.catchTag(find(this.#store, token), "SessionDecodeError", (error) =>
+            insteadOf(error, undefined)
           )
-        ),
-        id: Effect.sync(() =>
-          origin._tag === "Stored" ? Option.some(hashToken ? origin.key : sha256(origin.key)) : Option.none()
-        ),
-        deadline: Effect.sync(() => DateTime.makeUnsafe(contents.deadline)),
-        status: Effect.sync(() => {
-          if (changes.length > 0 || (origin._tag === "New" && origin.isModified)) return "modified"
-          return origin._tag === "New" && origin.isDestroyed ? "destroyed" : "unmodified"
-        }),
-        commit: exclusively(
-          Effect.suspend(() => {
-            if (origin._tag === "New") return add(origin)
-            if (origin._tag === "Stored") return save(origin)
-            setOrigin({ ...origin, contents })
-            return Effect.succeedNone
-          })
-        )
+          if (other === undefined || (this.#origin._tag === "Stored" && this.#origin.key === other.key)) return
+          const claimed = yield* claim(this.#store, other)
+          if (claimed._tag === "Ended") return
+          const { value } = claimed.contents
+          yield* this.#change((contents) => ({ ...contents, value: combine(contents.value, value) }))
+        })
       }
     }
 
     const open: ServiceClass<Self, Id, A>["open"] = Effect.fnUntraced(function* (token) {
       const store = yield* SessionStore
       const fresh = makeNew(yield* Clock.currentTimeMillis)
-      if (token === undefined || !tokenShape.test(Redacted.value(token))) return make(store, fresh)
-      const found = yield* Effect.catchTag(findStored(store, Redacted.value(token)), "SessionDecodeError", (error) =>
-        insteadOf(error, { ...fresh, predecessor: keyOf(Redacted.value(token)) })
+      if (token === undefined || !tokenShape.test(Redacted.value(token))) return new Handle(store, fresh)
+      const found = yield* Effect.catchTag(find(store, token), "SessionDecodeError", (error) =>
+        insteadOf(error, { ...fresh, predecessor: keyOf(token) })
       )
-      return make(store, found ?? fresh)
+      return new Handle(store, found ?? fresh)
     })
 
     const sessions: ServiceClass<Self, Id, A>["sessions"] = Stream.unwrap(
@@ -673,9 +758,10 @@ export const Service =
           Stream.mapEffect(([key, data]) =>
             decode(data).pipe(
               Effect.map(
-                Option.map((contents) =>
-                  make(store, { _tag: "Stored", key, token: hashToken ? undefined : key, data, contents })
-                )
+                Option.map((contents) => {
+                  const token = hashToken ? Option.none() : Option.some(redact(key))
+                  return new Handle(store, { _tag: "Stored", key, token, data, contents })
+                })
               ),
               Effect.catch((error) => insteadOf(error, Option.none()))
             )
