@@ -419,6 +419,9 @@ export const Service =
     const conflicts = Metric.withAttributes(sessionConflicts, attributes)
     const undecoded = Metric.withAttributes(sessionsUndecodable, attributes)
 
+    const traced = <B, E>(effect: Effect.Effect<B, E>, name: string): Effect.Effect<B, E> =>
+      Effect.withSpan(effect, name, { attributes, captureStackTrace: false })
+
     const keyOf = (token: Redacted.Redacted<string>): string =>
       hashToken ? sha256(Redacted.value(token)) : Redacted.value(token)
 
@@ -611,7 +614,7 @@ export const Service =
           this.#setOrigin({ ...origin, contents: this.#contents })
           return Effect.succeedNone
         })
-        return Effect.suspend(() => (this.#isUnsaved ? this.#exclusively(commit) : commit))
+        return Effect.suspend(() => (this.#isUnsaved ? traced(this.#exclusively(commit), "Session.commit") : commit))
       }
 
       /** Whether a commit writes. */
@@ -746,8 +749,8 @@ export const Service =
       const store = yield* SessionStore
       const fresh = makeNew(yield* Clock.currentTimeMillis)
       if (token === undefined || !tokenShape.test(Redacted.value(token))) return new Handle(store, fresh)
-      const found = yield* Effect.catchTag(find(store, token), "SessionDecodeError", (error) =>
-        insteadOf(error, { ...fresh, predecessor: keyOf(token) })
+      const found = yield* traced(find(store, token), "Session.open").pipe(
+        Effect.catchTag("SessionDecodeError", (error) => insteadOf(error, { ...fresh, predecessor: keyOf(token) }))
       )
       return new Handle(store, found ?? fresh)
     })

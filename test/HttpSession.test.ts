@@ -23,6 +23,9 @@ import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
 import * as HttpSession from "effect-sessions/HttpSession"
 
+// Without cleanup: to adjust the clock by days is to wait for thousands of sweeps.
+const memory = MemStore.layerWithCleanupInterval(0)
+
 class UserSession extends Session.Service<UserSession>()("test/UserSession", {
   schema: Schema.Struct({
     userId: Schema.optionalKey(Schema.String),
@@ -113,7 +116,7 @@ const serve = Effect.fnUntraced(function* <E>(
 const test =
   <A, E>(effect: () => Effect.Effect<A, E, SessionStore | MemStore | Scope.Scope>) =>
   () =>
-    Effect.provide(effect(), MemStore.layer)
+    Effect.provide(effect(), memory)
 
 const down = (operation: "find" | "commit" | "replace" | "delete") => () =>
   Effect.fail(new SessionStoreError({ operation, cause: new Error("the cable is out") }))
@@ -271,7 +274,7 @@ describe("HttpSession", () => {
     ] as const) {
       it.effect(
         `takes ${JSON.stringify(cookie)}`,
-        test(() => Layer.build(Layer.provide(HttpSession.middleware(UserSession, { cookie }).layer, MemStore.layer)))
+        test(() => Layer.build(Layer.provide(HttpSession.middleware(UserSession, { cookie }).layer, memory)))
       )
     }
   })

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto"
+import { inspect } from "node:util"
 import { assert, describe, expect, it } from "@effect/vitest"
 import {
   Cause,
@@ -15,11 +16,15 @@ import {
   Option,
   Redacted,
   Schema,
-  Stream
+  Stream,
+  Tracer
 } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
 import { bytes } from "./SessionStoreTest.ts"
+
+// Without cleanup: to adjust the clock by days is to wait for thousands of sweeps.
+const memory = MemStore.layerWithCleanupInterval(0)
 
 const User = Schema.Struct({ userId: Schema.optionalKey(Schema.String), visits: Schema.Int })
 
@@ -123,14 +128,12 @@ const makeSpy = Effect.gen(function* () {
 const spied = <A, E>(
   f: (spy: Effect.Success<typeof makeSpy>["spy"], store: MemStore["Service"]) => Effect.Effect<A, E, SessionStore>
 ) =>
-  Effect.flatMap(makeSpy, ({ spy, store, layer }) => Effect.provide(f(spy, store), layer)).pipe(
-    Effect.provide(MemStore.layer)
-  )
+  Effect.flatMap(makeSpy, ({ spy, store, layer }) => Effect.provide(f(spy, store), layer)).pipe(Effect.provide(memory))
 
 const test =
   <A, E>(effect: () => Effect.Effect<A, E, SessionStore | MemStore>) =>
   () =>
-    Effect.provide(effect(), MemStore.layer)
+    Effect.provide(effect(), memory)
 
 describe("Session", () => {
   describe("Service", () => {
@@ -497,7 +500,7 @@ describe("Session", () => {
           }
           for (const session of sessions) yield* session.commit
           assert.strictEqual(yield* visitsOf(UserSession, token), 1 + changes)
-        }).pipe(Effect.provide(MemStore.layer))
+        }).pipe(Effect.provide(memory))
     )
 
     for (const [how, end] of [
@@ -1001,6 +1004,19 @@ describe("Session", () => {
     )
 
     it.effect(
+      "is not shown by a session that is printed, nor is the value",
+      test(() =>
+        Effect.gen(function* () {
+          const { open, token } = yield* stored(UserSession)
+          const session = yield* open
+          yield* session.update(logIn("ada"))
+          const printed = inspect(session, { depth: 10, showHidden: true }) + JSON.stringify(session) + String(session)
+          for (const secret of [Redacted.value(token), keyOf(token), "ada"]) assert.notInclude(printed, secret)
+        })
+      )
+    )
+
+    it.effect(
       "is redacted wherever it is printed",
       test(() =>
         Effect.gen(function* () {
@@ -1221,6 +1237,36 @@ describe("Session", () => {
           assert.deepStrictEqual(yield* (yield* Dated.open(token)).get, value)
         })
       )
+    )
+  })
+
+  describe("spans", () => {
+    it.effect(
+      "name the class and what is done, and show neither token nor value",
+      test(() => {
+        const spans: Array<Tracer.NativeSpan> = []
+        const tracer = Tracer.make({
+          span: (options) => {
+            const span = new Tracer.NativeSpan(options)
+            spans.push(span)
+            return span
+          }
+        })
+        return Effect.gen(function* () {
+          const { open } = yield* stored(UserSession)
+          const session = yield* open
+          yield* session.update(logIn("ada"))
+          yield* session.commit
+          assert.deepStrictEqual(
+            spans.map(({ name }) => name),
+            ["Session.commit", "Session.open", "Session.commit"]
+          )
+          for (const { attributes, events } of spans) {
+            assert.deepStrictEqual([...attributes], [["session", "test/UserSession"]])
+            assert.deepStrictEqual(events, [])
+          }
+        }).pipe(Effect.provideService(Tracer.Tracer, tracer))
+      })
     )
   })
 
