@@ -229,7 +229,7 @@ export interface Options<A, I> {
   /** Describes the value. It is kept as JSON, encoded by this schema. */
   readonly schema: Schema.Codec<A, I>
   /** Makes the value of a new session. */
-  readonly initial: () => A
+  readonly initial: () => NoInfer<A>
   /** How long a session may live, however much it is used. Default: 24 hours. */
   readonly lifetime?: Duration.Input | undefined
   /** How long a session may go without a request. Default: none, so that the lifetime alone counts. */

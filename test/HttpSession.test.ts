@@ -32,7 +32,7 @@ class UserSession extends Session.Service<UserSession>()("test/UserSession", {
     flash: Schema.optionalKey(Schema.String),
     visits: Schema.Int
   }),
-  initial: (): { readonly userId?: string; readonly flash?: string; readonly visits: number } => ({ visits: 0 })
+  initial: () => ({ visits: 0 })
 }) {}
 
 class IdleSession extends Session.Service<IdleSession>()("test/IdleSession", {

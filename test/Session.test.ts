@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto"
 import { inspect } from "node:util"
-import { assert, describe, expect, it } from "@effect/vitest"
+import { assert, describe, expect, expectTypeOf, it } from "@effect/vitest"
 import {
   Cause,
   DateTime,
@@ -28,7 +28,7 @@ const memory = MemStore.layerWithCleanupInterval(0)
 
 const User = Schema.Struct({ userId: Schema.optionalKey(Schema.String), visits: Schema.Int })
 
-const nobody = (): typeof User.Type => ({ visits: 0 })
+const nobody = () => ({ visits: 0 })
 
 class UserSession extends Session.Service<UserSession>()("test/UserSession", {
   schema: User,
@@ -139,6 +139,16 @@ describe("Session", () => {
   describe("Service", () => {
     it("is a tag under its key", () => {
       assert.strictEqual(UserSession.key, "test/UserSession")
+    })
+
+    it("has the type of the schema, also where the initial value has a narrower one", () => {
+      expectTypeOf<typeof UserSession.Service.get>().toEqualTypeOf<Effect.Effect<typeof User.Type>>()
+    })
+
+    it("requires a store, and can fail as a store can, or for what it holds", () => {
+      expectTypeOf<ReturnType<typeof UserSession.open>>().toEqualTypeOf<
+        Effect.Effect<Session.Session<typeof User.Type>, SessionStoreError | Session.SessionDecodeError, SessionStore>
+      >()
     })
 
     for (const [what, options] of [
