@@ -444,9 +444,7 @@ export const Service =
       const envelope = yield* decodeEnvelope(text).pipe(
         // Whose value it is matters only where it is not of this class's schema.
         Effect.catch((error) =>
-          Effect.andThen(decodeForeign(text), (foreign) =>
-            foreign.session === key ? Effect.fail(error) : Effect.succeed(undefined)
-          )
+          Effect.andThen(decodeForeign(text), (foreign) => (foreign.session === key ? Effect.fail(error) : Effect.void))
         ),
         Effect.mapError(decodeError)
       )
