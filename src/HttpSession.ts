@@ -93,6 +93,15 @@ const isProduced = (exit: Exit.Exit<unknown, unknown>): boolean =>
       (Cause.isDieReason(reason) && HttpServerResponse.isHttpServerResponse(reason.defect))
   )
 
+// A proxy that ends TLS may say so in these headers. They are not to be trusted, and good enough for a hint.
+const isInsecure = (request: HttpServerRequest.HttpServerRequest): boolean =>
+  !/https/i.test(`${request.headers["x-forwarded-proto"]} ${request.headers["forwarded"]}`) &&
+  Option.exists(
+    HttpServerRequest.toURL(request),
+    ({ hostname, protocol }) =>
+      protocol === "http:" && !/^(.+\.)?localhost$|^127\.\d+\.\d+\.\d+$|^\[::1\]$/.test(hostname)
+  )
+
 const internalServerError = HttpServerResponse.empty({ status: 500 })
 
 const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
@@ -108,6 +117,19 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
 
   const onError = options.onError ?? ((error) => fail(Cause.fail(error)))
 
+  let isWarned = !attributes.secure
+
+  const warn = (request: HttpServerRequest.HttpServerRequest) =>
+    Effect.suspend(() => {
+      if (isWarned || !isInsecure(request)) return Effect.void
+      isWarned = true
+      return Effect.logWarning(
+        `${session.key}: a secure cookie was set over plain HTTP. Browsers drop it, and every request starts a new ` +
+          `session. Serve HTTPS; to develop, use http://localhost, or the cookie option secure: false. ` +
+          `Behind a proxy that ends TLS, have it send X-Forwarded-Proto.`
+      )
+    })
+
   const setCookie = (response: Response, token: string, lifetime: Attributes): Response =>
     append(
       HttpServerResponse.setCookieUnsafe(response, name, token, { ...attributes, ...lifetime }),
@@ -118,11 +140,16 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
 
   const isPersistent = (rememberMe: boolean): boolean => persist || rememberMe
 
-  const send = Effect.fnUntraced(function* (response: Response, committed: Session.Committed) {
+  const send = Effect.fnUntraced(function* (
+    request: HttpServerRequest.HttpServerRequest,
+    response: Response,
+    committed: Session.Committed
+  ) {
     const { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token } = committed
     const persistent = isPersistent(rememberMe)
     const isPersistenceNew = isRememberMeNew && persistent !== isPersistent(!rememberMe)
     if (!isTokenNew && !isPersistenceNew && !(persistent && isExpiryNew)) return response
+    yield* warn(request)
     if (!persistent) return setCookie(response, Redacted.value(token), {})
     const seconds = Math.ceil(DateTime.toEpochMillis(expiry) / 1000)
     const left = Math.ceil((DateTime.toEpochMillis(expiry) - (yield* Clock.currentTimeMillis)) / 1000)
@@ -133,11 +160,11 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
   })
 
   const commit = Effect.fnUntraced(
-    function* (current: Session.Session<A>, response: Response, hadCookie: boolean) {
+    function* (current: Session.Session<A>, request: HttpServerRequest.HttpServerRequest, response: Response) {
       const isDestroyed = (yield* current.status) === "destroyed"
       const committed = yield* current.commit
-      if (Option.isSome(committed)) return yield* send(response, committed.value)
-      return isDestroyed && hadCookie
+      if (Option.isSome(committed)) return yield* send(request, response, committed.value)
+      return isDestroyed && name in request.cookies
         ? setCookie(response, "", { maxAge: Duration.zero, expires: new Date(0) })
         : response
     },
@@ -160,7 +187,7 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
       Effect.provideService(session, opened.success),
       Effect.onExit((exit) =>
         Effect.sync(() => {
-          if (isProduced(exit)) handle = (response) => commit(opened.success, response, cookie !== undefined)
+          if (isProduced(exit)) handle = (response) => commit(opened.success, request, response)
         })
       )
     )
