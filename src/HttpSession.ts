@@ -93,14 +93,14 @@ const isProduced = (exit: Exit.Exit<unknown, unknown>): boolean =>
       (Cause.isDieReason(reason) && HttpServerResponse.isHttpServerResponse(reason.defect))
   )
 
-// A proxy that ends TLS may say so in these headers. They are not to be trusted, and good enough for a hint.
-const isInsecure = (request: HttpServerRequest.HttpServerRequest): boolean =>
-  !/https/i.test(`${request.headers["x-forwarded-proto"]} ${request.headers["forwarded"]}`) &&
-  Option.exists(
-    HttpServerRequest.toURL(request),
-    ({ hostname, protocol }) =>
-      protocol === "http:" && !/^(.+\.)?localhost$|^127\.\d+\.\d+\.\d+$|^\[::1\]$/.test(hostname)
-  )
+const localhost = /^(.+\.)?localhost$|^127\.\d+\.\d+\.\d+$|^\[::1\]$/i
+
+const isInsecure = ({ headers, originalUrl, protocol }: HttpServerRequest.HttpServerRequest): boolean => {
+  const host = /^http:\/\/(\[[^\]]*\]|[^/:?#]*)/i.exec(originalUrl)?.[1]
+  // A proxy that ends TLS may say so in these headers. They are not to be trusted, and good enough for a hint.
+  const isProxied = /https/i.test(`${protocol} ${headers["x-forwarded-proto"]} ${headers.forwarded}`)
+  return host !== undefined && !localhost.test(host) && !isProxied
+}
 
 const internalServerError = HttpServerResponse.empty({ status: 500 })
 

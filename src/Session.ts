@@ -663,6 +663,12 @@ export const Service =
         const added = self.#changes.length
         const contents = self.#contents
         const data = yield* encode(contents)
+        // A change that changed nothing, such as that of a flash message which was not there, is no reason for a session.
+        const untouched = { ...origin.contents, value: initial() }
+        if (!origin.isModified && Bytes.Equivalence(data, yield* encode(untouched))) {
+          self.#setOrigin({ ...origin, contents }, self.#changes.slice(added))
+          return Option.none()
+        }
         const token = yield* makeToken
         const stored: Stored<A> = { _tag: "Stored", key: keyOf(token), token: Option.some(token), data, contents }
         const expiry = expiryOf(contents, yield* Clock.currentTimeMillis)

@@ -394,6 +394,20 @@ describe("Session", () => {
       )
     )
 
+    it.effect("writes nothing for a new session whose changes changed nothing", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const session = yield* UserSession.open()
+          yield* session.modify(({ userId, ...user }) => [userId, user])
+          assert.deepStrictEqual(yield* session.commit, Option.none())
+          assert.strictEqual(yield* session.status, "unmodified")
+          assert.deepStrictEqual(spy.calls, [])
+          yield* session.rememberMe(true)
+          assert.isTrue(Option.isSome(yield* session.commit))
+        })
+      )
+    )
+
     it.effect("writes nothing for a session that nothing was changed in, and still says what carries it", () =>
       spied((spy) =>
         Effect.gen(function* () {

@@ -19,7 +19,7 @@ const User = Schema.Struct({
 
 class UserSession extends Session.Service<UserSession>()("example/UserSession", {
   schema: User,
-  initial: () => User.make({ count: 0 }),
+  initial: () => ({ count: 0 }),
   lifetime: "7 days"
 }) {}
 
