@@ -71,7 +71,7 @@ const makeBrowser = (handler: (request: Request, context: Context.Context<never>
     const context = yield* Effect.context<never>()
     const now = yield* Clock.currentTimeMillis
     const response = yield* Effect.promise(() =>
-      handler(new Request(`http://localhost${path}`, { ...init, headers }), context)
+      handler(new Request(new URL(path, "http://localhost"), { ...init, headers }), context)
     )
     const received = Cookies.fromSetCookie(response.headers.getSetCookie())
     for (const cookie of Object.values(received.cookies)) {
