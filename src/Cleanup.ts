@@ -54,15 +54,7 @@ export const start: <E>(options: {
   /** Removes expired sessions and says how many. */
   readonly sweep: Effect.Effect<number, E>
   readonly report: (swept: number) => Effect.Effect<void>
-}) => Effect.Effect<Effect.Effect<void>, never, Scope.Scope> = Effect.fnUntraced(function* ({
-  store,
-  interval: input,
-  sweep,
-  report
-}) {
-  const interval = yield* decodeInterval(store, input)
-  if (!Duration.isPositive(interval) || !Duration.isFinite(interval)) return Effect.void
-
+}) => Effect.Effect<Effect.Effect<void>, never, Scope.Scope> = ({ store, interval, sweep, report }) => {
   const cleanup = Effect.timed(sweep).pipe(
     Effect.flatMap(([duration, swept]) => Effect.andThen(Metric.update(sweepDuration, duration), report(swept))),
     Effect.catchCauseIf(
@@ -72,5 +64,9 @@ export const start: <E>(options: {
     // An application's logger that throws must not end the cleanup, which would keep expired sessions in silence.
     Effect.catchDefect(() => Effect.void)
   )
-  return Fiber.interrupt(yield* Effect.forkScoped(Effect.schedule(cleanup, Schedule.spaced(interval))))
-})
+  return Effect.flatMap(decodeInterval(store, interval), (interval) =>
+    Duration.isPositive(interval) && Duration.isFinite(interval)
+      ? Effect.map(Effect.forkScoped(Effect.schedule(cleanup, Schedule.spaced(interval))), Fiber.interrupt)
+      : Effect.succeed(Effect.void)
+  )
+}

@@ -42,7 +42,7 @@ const withStore = <A, E>(
   body: (store: MemStore["Service"]) => Effect.Effect<A, E>
 ): Effect.Effect<A, E> => Effect.scoped(Effect.flatMap(MemStore.makeWithCleanupInterval(interval), body))
 
-sessionStoreTest("MemStore", MemStore.layer)
+sessionStoreTest("MemStore", MemStore.layer, it.effect)
 
 describe("expiry", () => {
   it.effect("is inclusive: a session is active at its expiry and expired a millisecond later", () =>

@@ -1,7 +1,7 @@
 /**
  * The contract of `SessionStore` as a suite of tests, for every store to run.
  */
-import { assert, it as baseIt, describe, type Vitest } from "@effect/vitest"
+import { assert, describe, type Vitest } from "@effect/vitest"
 import { DateTime, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
 import { SessionStore } from "../src/SessionStore.ts"
 
@@ -30,12 +30,13 @@ const oddTokens = [
 /**
  * Runs the contract against a store. The layer is built anew for each test and must provide an empty store.
  *
- * A store whose expiry follows the clock of another machine passes `it.live` as `test`; no test of the contract waits.
+ * The test is `it.effect`, and for a store that follows the clock of another machine one with live services. No test of the
+ * contract waits.
  */
-export const sessionStoreTest = <E>(
+export const sessionStoreTest = <E, R = never>(
   name: string,
-  layer: Layer.Layer<SessionStore, E>,
-  test: Vitest.Tester<Scope.Scope> = baseIt.effect
+  layer: Layer.Layer<SessionStore, E, R>,
+  test: Vitest.Tester<R | Scope.Scope>
 ) => {
   const it = <A, E2>(title: string, body: (store: SessionStore["Service"]) => Effect.Effect<A, E2>) =>
     test(title, () => Effect.provide(Effect.flatMap(SessionStore, body), layer))

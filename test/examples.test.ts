@@ -61,7 +61,13 @@ const run = (example: Example): Promise<unknown> => import(fileURLToPath(new URL
 
 describe("examples", () => {
   it("are found in the README and in every module with a docstring", () => {
-    for (const path of ["README.md", "src/MemStore.ts", "src/SessionStore.ts"]) {
+    for (const path of [
+      "README.md",
+      "src/MemStore.ts",
+      "src/RedisStore.ts",
+      "src/SessionStore.ts",
+      "src/SqlStore.ts"
+    ]) {
       assert.isTrue(
         examples.some(({ name }) => name.startsWith(path)),
         path

@@ -1,0 +1,179 @@
+/**
+ * Real servers for the tests: each on a free port of the loopback, its files in a folder of its own, stopped and removed
+ * with its scope.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { once } from "node:events"
+import { existsSync } from "node:fs"
+import { chown, mkdtemp, readdir, readFile, rm } from "node:fs/promises"
+import { createServer } from "node:net"
+import { tmpdir, userInfo } from "node:os"
+import { delimiter, join } from "node:path"
+import { promisify } from "node:util"
+import { NodeRedis } from "@effect/platform-node"
+import { PgClient } from "@effect/sql-pg"
+import { describe } from "@effect/vitest"
+import { Context, Effect, Layer, Redacted, Schedule } from "effect"
+
+const run = promisify(execFile)
+
+/** What a test can do to a server besides using it. */
+interface Server {
+  readonly port: number
+  /** Ends it at once, as a crash would. */
+  readonly kill: Effect.Effect<void>
+  /** Starts it anew, on the same port and with the same files. */
+  readonly start: Effect.Effect<void>
+}
+
+const freePort = Effect.promise(async () => {
+  const server = createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const address = server.address()
+  server.close()
+  await once(server, "close")
+  if (address === null || typeof address === "string") throw new Error("no port")
+  return address.port
+})
+
+const temporaryFolder = Effect.acquireRelease(
+  Effect.promise(() => mkdtemp(join(tmpdir(), "sessions-"))),
+  (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true }))
+)
+
+const debianPostgres = "/usr/lib/postgresql"
+
+const findBinary = async (name: string): Promise<string | undefined> => {
+  const versions = existsSync(debianPostgres)
+    ? (await readdir(debianPostgres)).sort((a, b) => Number(b) - Number(a))
+    : []
+  const folders = [
+    ...(process.env.PATH ?? "").split(delimiter),
+    ...versions.map((version) => join(debianPostgres, version, "bin"))
+  ]
+  return folders.map((folder) => join(folder, name)).find(existsSync)
+}
+
+const redisServer = await findBinary("redis-server")
+const initdb = await findBinary("initdb")
+const pgCtl = await findBinary("pg_ctl")
+
+/** Ends a child process and waits for its end. */
+const end = (child: ChildProcess, signal: NodeJS.Signals) =>
+  Effect.promise(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    const exit = once(child, "exit")
+    child.kill(signal)
+    await exit
+  })
+
+export class RedisServer extends Context.Service<RedisServer, Server>()("test/RedisServer") {
+  /** A server that keeps what it confirmed in an append-only file. */
+  static readonly layerWith = (...options: ReadonlyArray<string>): Layer.Layer<RedisServer> =>
+    Layer.effect(
+      RedisServer,
+      Effect.gen(function* () {
+        const folder = yield* temporaryFolder
+        const port = yield* freePort
+        let child: ChildProcess | undefined
+        const isUp = Effect.tryPromise(() => run("redis-cli", ["-p", String(port), "PING"])).pipe(
+          Effect.filterOrFail(({ stdout }) => stdout.includes("PONG"))
+        )
+        const start = Effect.sync(() => {
+          child = spawn(
+            redisServer ?? "redis-server",
+            [
+              ...["--port", String(port), "--bind", "127.0.0.1", "--dir", folder],
+              ...["--save", "", "--appendonly", "yes", ...options]
+            ],
+            { stdio: "ignore" }
+          )
+        }).pipe(
+          Effect.andThen(Effect.retry(isUp, { schedule: Schedule.spaced("20 millis"), times: 250 })),
+          Effect.orDie,
+          Effect.asVoid
+        )
+        const stop = (signal: NodeJS.Signals) =>
+          Effect.suspend(() => (child === undefined ? Effect.void : end(child, signal)))
+        yield* Effect.addFinalizer(() => stop("SIGKILL"))
+        yield* start
+        return RedisServer.of({ port, start, kill: stop("SIGKILL") })
+      })
+    )
+
+  static readonly layer = RedisServer.layerWith()
+}
+
+/** A client of the server in the context. */
+export const redisClient = Layer.unwrap(
+  Effect.map(RedisServer, ({ port }) => NodeRedis.layer({ socket: { host: "127.0.0.1", port } }))
+)
+
+// PostgreSQL refuses to run as root.
+const isRoot = userInfo().uid === 0
+const asUser = (command: string, args: ReadonlyArray<string>) =>
+  isRoot ? run("runuser", ["-u", "postgres", "--", command, ...args]) : run(command, [...args])
+
+export class PostgresServer extends Context.Service<PostgresServer, Server>()("test/PostgresServer") {
+  static readonly layer: Layer.Layer<PostgresServer> = Layer.effect(
+    PostgresServer,
+    Effect.gen(function* () {
+      const folder = yield* temporaryFolder
+      const port = yield* freePort
+      const data = join(folder, "data")
+      const control = (...args: ReadonlyArray<string>) =>
+        Effect.tryPromise(() => asUser(pgCtl ?? "pg_ctl", ["--pgdata", data, "--silent", ...args]))
+      const options = [`-p ${port}`, `-k ${folder}`, "-c listen_addresses=127.0.0.1", "-c shared_buffers=16MB"].join(
+        " "
+      )
+      const log = join(folder, "log")
+      // After a crash, the processes that served the clients have to be gone first.
+      const start = control("start", "--wait", "--log", log, "--options", options).pipe(
+        Effect.retry({ schedule: Schedule.spaced("100 millis"), times: 50 }),
+        Effect.orDie,
+        Effect.asVoid
+      )
+      const kill = Effect.promise(async () => {
+        const pid = Number((await readFile(join(data, "postmaster.pid"), "utf8")).split("\n", 1)[0])
+        process.kill(pid, "SIGKILL")
+      })
+      yield* Effect.promise(async () => {
+        if (isRoot) {
+          const ids = await Promise.all(["-u", "-g"].map((flag) => run("id", [flag, "postgres"])))
+          await chown(folder, Number(ids[0]?.stdout), Number(ids[1]?.stdout))
+        }
+        const how = ["--username", "sessions", "--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync"]
+        await asUser(initdb ?? "initdb", ["--pgdata", data, ...how])
+      })
+      yield* Effect.addFinalizer(() => Effect.exit(control("stop", "--mode", "immediate")))
+      yield* start
+      return PostgresServer.of({ port, start, kill })
+    })
+  )
+}
+
+/** A client of the server in the context, with a pool of ten connections. */
+export const postgresClient = Layer.unwrap(
+  Effect.map(PostgresServer, ({ port }) =>
+    PgClient.layer({
+      host: "127.0.0.1",
+      port,
+      username: "sessions",
+      database: "postgres",
+      password: Redacted.make("")
+    })
+  )
+)
+
+const describeWith =
+  (binaries: Readonly<Record<string, string | undefined>>) =>
+  (name: string, tests: () => void): void => {
+    const missing = Object.keys(binaries).filter((binary) => binaries[binary] === undefined)
+    if (missing.length > 0 && process.env.CI === "true") throw new Error(`CI needs ${missing.join(", ")}`)
+    if (missing.length > 0) console.warn(`Skipped: ${name}, for want of ${missing.join(", ")}`)
+    describe.skipIf(missing.length > 0)(name, tests)
+  }
+
+/** As `describe`; skipped with a line that says so where the server is not installed, which fails under CI. */
+export const describeRedis = describeWith({ "redis-server": redisServer })
+export const describePostgres = describeWith({ initdb, pg_ctl: pgCtl })
