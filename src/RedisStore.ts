@@ -6,7 +6,7 @@
  */
 import { Buffer, isUtf8 } from "node:buffer"
 import { DateTime, Effect, HashMap, Layer, Option, Stream } from "effect"
-import { Redis } from "effect/persistence"
+import * as Redis from "effect/persistence/Redis"
 import { SessionStore, SessionStoreError, type SessionStoreOperations } from "./SessionStore.ts"
 
 // The service sends and receives strings. Text goes as it is; base64 would take a third more room, and one character a

@@ -6,7 +6,9 @@
  */
 import { Buffer } from "node:buffer"
 import { Clock, DateTime, type Duration, Effect, HashMap, Layer, Metric, Option, Predicate, Stream } from "effect"
-import { SqlClient, SqlError, type Statement } from "effect/sql"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as SqlError from "effect/sql/SqlError"
+import type * as Statement from "effect/sql/Statement"
 import * as Cleanup from "./Cleanup.ts"
 import { SessionStore, SessionStoreError, type SessionStoreOperations } from "./SessionStore.ts"
 

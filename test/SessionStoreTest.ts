@@ -3,9 +3,8 @@
  */
 import { assert, describe, type Vitest } from "@effect/vitest"
 import { DateTime, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
-import { SessionStore } from "../src/SessionStore.ts"
-
-export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
+import { SessionStore } from "effect-sessions"
+import { bytes, increment } from "./counter.ts"
 
 const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
 const anHourAgo = Effect.map(DateTime.now, DateTime.subtract({ hours: 1 }))
@@ -210,16 +209,16 @@ export const sessionStoreTest = <E, R = never>(
         Effect.gen(function* () {
           const expiry = yield* inAnHour
           yield* store.commit("token", bytes("0"), expiry)
-          const increment = Effect.gen(function* () {
-            const found = Option.getOrThrow(yield* store.find("token"))
-            yield* Effect.yieldNow
-            const next = bytes(`${Number(new TextDecoder().decode(found)) + 1}`)
-            return yield* store.replace("token", found, next, expiry)
-          })
-          yield* Effect.replicateEffect(Effect.repeat(increment, { until: (won) => won }), 100, {
-            concurrency: "unbounded"
-          })
+          yield* Effect.replicateEffect(increment(store, "token", expiry), 100, { concurrency: "unbounded" })
           assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("100")))
+        }))
+
+      it("counts to exactly 1,000 where 20 fibers make 1,000 increments", (store) =>
+        Effect.gen(function* () {
+          const expiry = yield* inAnHour
+          yield* store.commit("token", bytes("0"), expiry)
+          yield* Effect.replicateEffect(increment(store, "token", expiry), 1_000, { concurrency: 20 })
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("1000")))
         }))
     })
 

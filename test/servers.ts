@@ -13,7 +13,8 @@ import { promisify } from "node:util"
 import { NodeRedis } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { describe } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted, Schedule } from "effect"
+import { Context, Effect, Layer, Schedule } from "effect"
+import * as SqlClient from "effect/sql/SqlClient"
 
 const run = promisify(execFile)
 
@@ -24,6 +25,8 @@ interface Server {
   readonly kill: Effect.Effect<void>
   /** Starts it anew, on the same port and with the same files. */
   readonly start: Effect.Effect<void>
+  /** Cuts the connections of all clients. */
+  readonly cut: Effect.Effect<void>
 }
 
 const freePort = Effect.promise(async () => {
@@ -76,9 +79,9 @@ export class RedisServer extends Context.Service<RedisServer, Server>()("test/Re
         const folder = yield* temporaryFolder
         const port = yield* freePort
         let child: ChildProcess | undefined
-        const isUp = Effect.tryPromise(() => run("redis-cli", ["-p", String(port), "PING"])).pipe(
-          Effect.filterOrFail(({ stdout }) => stdout.includes("PONG"))
-        )
+        const command = (...args: ReadonlyArray<string>) =>
+          Effect.tryPromise(() => run("redis-cli", ["-p", String(port), ...args]))
+        const isUp = Effect.filterOrFail(command("PING"), ({ stdout }) => stdout.includes("PONG"))
         const start = Effect.sync(() => {
           child = spawn(
             redisServer ?? "redis-server",
@@ -97,17 +100,24 @@ export class RedisServer extends Context.Service<RedisServer, Server>()("test/Re
           Effect.suspend(() => (child === undefined ? Effect.void : end(child, signal)))
         yield* Effect.addFinalizer(() => stop("SIGKILL"))
         yield* start
-        return RedisServer.of({ port, start, kill: stop("SIGKILL") })
+        // Paused first, so that commands are on their way when it dies.
+        const kill = Effect.gen(function* () {
+          child?.kill("SIGSTOP")
+          yield* Effect.sleep("20 millis")
+          yield* stop("SIGKILL")
+        })
+        const cut = Effect.orDie(Effect.asVoid(command("CLIENT", "KILL", "TYPE", "normal")))
+        return RedisServer.of({ port, start, kill, cut })
       })
     )
 
   static readonly layer = RedisServer.layerWith()
 }
 
+export const redisClientOn = (port: number) => NodeRedis.layer({ socket: { host: "127.0.0.1", port } })
+
 /** A client of the server in the context. */
-export const redisClient = Layer.unwrap(
-  Effect.map(RedisServer, ({ port }) => NodeRedis.layer({ socket: { host: "127.0.0.1", port } }))
-)
+export const redisClient = Layer.unwrap(Effect.map(RedisServer, ({ port }) => redisClientOn(port)))
 
 // PostgreSQL refuses to run as root.
 const isRoot = userInfo().uid === 0
@@ -133,10 +143,13 @@ export class PostgresServer extends Context.Service<PostgresServer, Server>()("t
         Effect.orDie,
         Effect.asVoid
       )
-      const kill = Effect.promise(async () => {
-        const pid = Number((await readFile(join(data, "postmaster.pid"), "utf8")).split("\n", 1)[0])
-        process.kill(pid, "SIGKILL")
-      })
+      // Those that serve the clients would live on for a moment after their parent.
+      const kill = Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const children = yield* sql<{ readonly pid: number }>`SELECT pid FROM pg_stat_activity`
+        const parent = yield* Effect.promise(() => readFile(join(data, "postmaster.pid"), "utf8"))
+        for (const pid of [Number.parseInt(parent, 10), ...children.map(({ pid }) => pid)]) process.kill(pid, "SIGKILL")
+      }).pipe(Effect.provide(postgresClientOn(port)), Effect.orDie)
       yield* Effect.promise(async () => {
         if (isRoot) {
           const ids = await Promise.all(["-u", "-g"].map((flag) => run("id", [flag, "postgres"])))
@@ -147,23 +160,21 @@ export class PostgresServer extends Context.Service<PostgresServer, Server>()("t
       })
       yield* Effect.addFinalizer(() => Effect.exit(control("stop", "--mode", "immediate")))
       yield* start
-      return PostgresServer.of({ port, start, kill })
+      const cut = Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()`
+      }).pipe(Effect.provide(postgresClientOn(port)), Effect.orDie)
+      return PostgresServer.of({ port, start, kill, cut })
     })
   )
 }
 
-/** A client of the server in the context, with a pool of ten connections. */
-export const postgresClient = Layer.unwrap(
-  Effect.map(PostgresServer, ({ port }) =>
-    PgClient.layer({
-      host: "127.0.0.1",
-      port,
-      username: "sessions",
-      database: "postgres",
-      password: Redacted.make("")
-    })
-  )
-)
+/** A client with a pool of ten connections. */
+export const postgresClientOn = (port: number) =>
+  PgClient.layer({ host: "127.0.0.1", port, username: "sessions", database: "postgres" })
+
+/** A client of the server in the context. */
+export const postgresClient = Layer.unwrap(Effect.map(PostgresServer, ({ port }) => postgresClientOn(port)))
 
 const describeWith =
   (binaries: Readonly<Record<string, string | undefined>>) =>
