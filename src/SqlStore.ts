@@ -43,28 +43,30 @@ const failure =
 
 const createTableAndIndex = Effect.fnUntraced(function* (table: string) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const index = `${table.slice(table.lastIndexOf(".") + 1)}_expiry`
-  yield* sql.onDialectOrElse({
-    pg: () => sql`CREATE TABLE IF NOT EXISTS ${sql(table)} (
-  token BYTEA PRIMARY KEY,
-  data BYTEA NOT NULL,
-  expiry BIGINT NOT NULL
-)`,
-    mysql: () => sql`CREATE TABLE IF NOT EXISTS ${sql(table)} (
-  token VARBINARY(255) PRIMARY KEY,
-  data LONGBLOB NOT NULL,
-  expiry BIGINT NOT NULL,
-  INDEX ${sql(index)} (expiry)
-)`,
-    orElse: () => sql`CREATE TABLE IF NOT EXISTS ${sql(table)} (
-  token BLOB PRIMARY KEY NOT NULL,
-  data BLOB NOT NULL,
-  expiry INTEGER NOT NULL
-)`
-  })
-  yield* sql.onDialectOrElse({
-    mysql: () => Effect.void,
-    orElse: () => sql`CREATE INDEX IF NOT EXISTS ${sql(index)} ON ${sql(table)} (expiry)`
+  const sessions = sql(table)
+  const index = sql(`${table.slice(table.lastIndexOf(".") + 1)}_expiry`)
+  return yield* sql.onDialectOrElse({
+    // PostgreSQL wants the right to create even what is there, and to create an index waits for every open transaction
+    // that wrote to the table, hence the look before.
+    pg: () =>
+      Effect.flatMap(sql`SELECT 1 WHERE to_regclass(${sql`${sessions}`.compile()[0]}) IS NULL`, (missing) =>
+        missing.length === 0
+          ? Effect.void
+          : sql`CREATE TABLE ${sessions} (token BYTEA PRIMARY KEY, data BYTEA NOT NULL, expiry BIGINT NOT NULL)`.pipe(
+              Effect.andThen(sql`CREATE INDEX ${index} ON ${sessions} (expiry)`),
+              sql.withTransaction,
+              Effect.asVoid
+            )
+      ),
+    mysql: () =>
+      Effect.asVoid(
+        sql`CREATE TABLE IF NOT EXISTS ${sessions} (token VARBINARY(255) PRIMARY KEY, data LONGBLOB NOT NULL, expiry BIGINT NOT NULL, INDEX ${index} (expiry))`
+      ),
+    orElse: () =>
+      sql`CREATE TABLE IF NOT EXISTS ${sessions} (token BLOB PRIMARY KEY NOT NULL, data BLOB NOT NULL, expiry INTEGER NOT NULL)`.pipe(
+        Effect.andThen(sql`CREATE INDEX IF NOT EXISTS ${index} ON ${sessions} (expiry)`),
+        Effect.asVoid
+      )
   })
 })
 
@@ -87,8 +89,7 @@ export interface SqlStoreOptions {
   readonly cleanupInterval?: Duration.Input | undefined
 
   /**
-   * Whether to create the table and its index at the start where they are missing, `true` by default. Needs the right to
-   * create tables even where the table is there.
+   * Whether to create the table and its index at the start where there is no such table, `true` by default.
    */
   readonly createTable?: boolean | undefined
 }
@@ -296,7 +297,7 @@ export const SqlStore: {
   readonly layerWith: (options?: SqlStoreOptions) => Layer.Layer<SessionStore, SqlError.SqlError, SqlClient.SqlClient>
 
   /**
-   * Creates the table `sessions` and its index where they are missing.
+   * Creates the table `sessions` and its index where there is no such table.
    *
    * **When to use**: as one of the migrations of an application that runs its own, beside a store with
    * `createTable: false`.
@@ -316,7 +317,7 @@ export const SqlStore: {
   readonly migration: Effect.Effect<void, SqlError.SqlError, SqlClient.SqlClient>
 
   /**
-   * Creates the given table and its index where they are missing; see {@link SqlStore.migration}.
+   * Creates the given table and its index where there is no such table; see {@link SqlStore.migration}.
    */
   readonly migrationWith: (
     options?: Pick<SqlStoreOptions, "table">

@@ -133,9 +133,8 @@ export class PostgresServer extends Context.Service<PostgresServer, Server>()("t
       const data = join(folder, "data")
       const control = (...args: ReadonlyArray<string>) =>
         Effect.tryPromise(() => asUser(pgCtl ?? "pg_ctl", ["--pgdata", data, "--silent", ...args]))
-      const options = [`-p ${port}`, `-k ${folder}`, "-c listen_addresses=127.0.0.1", "-c shared_buffers=16MB"].join(
-        " "
-      )
+      // What a killed process has written is safe with the operating system, synced or not.
+      const options = [`-p ${port}`, `-k ${folder}`, "-c listen_addresses=127.0.0.1", "-c fsync=off"].join(" ")
       const log = join(folder, "log")
       // After a crash, the processes that served the clients have to be gone first.
       const start = control("start", "--wait", "--log", log, "--options", options).pipe(

@@ -41,45 +41,42 @@ const sharedStoreTest = <R>(options: {
   )
 
   options.describe(options.kind, () => {
-    layer(options.server, { excludeTestServices: true, timeout: "30 seconds" })("on a server", (it) => {
-      it.effect(
-        "shares its sessions between two processes, and loses no replace of either",
-        () =>
-          Effect.gen(function* () {
-            const { port } = yield* options.Server
-            const namespace = crypto.randomUUID()
-            yield* Effect.gen(function* () {
-              const store = yield* SessionStore
-              const expiry = yield* inAnHour
-              yield* store.commit("first", bytes("opened by the first process"), expiry)
-              yield* store.commit("counter", bytes("0"), expiry)
-              const second = Effect.tryPromise(() =>
-                promisify(execFile)(process.execPath, [
-                  ...["--import", "tsx", secondProcess],
-                  ...[options.kind, String(port), namespace, "500"]
-                ])
-              )
-              // The first goes on for as long as the second runs.
-              const done = yield* Deferred.make<void, unknown>()
-              const counting = Effect.gen(function* () {
-                let count = 0
-                while (!(yield* Deferred.isDone(done))) {
-                  yield* increment(store, "counter", expiry)
-                  count++
-                }
-                return count
-              })
-              const [, counts] = yield* Effect.all(
-                [Deferred.into(Effect.asVoid(second), done), Effect.all([counting, counting], { concurrency: 2 })],
-                { concurrency: 2 }
-              )
-              yield* Deferred.await(done)
-              const found = yield* store.find("counter")
-              assert.strictEqual(Option.getOrThrow(Option.map(found, text)), String(500 + counts[0] + counts[1]))
-              assert.deepStrictEqual(yield* store.find("second"), Option.some(bytes("opened by the first process")))
-            }).pipe(Effect.provide(options.store(namespace)))
-          }),
-        30_000
+    layer(options.server, { excludeTestServices: true })("on a server", (it) => {
+      it.effect("shares its sessions between two processes, and loses no replace of either", () =>
+        Effect.gen(function* () {
+          const { port } = yield* options.Server
+          const namespace = crypto.randomUUID()
+          yield* Effect.gen(function* () {
+            const store = yield* SessionStore
+            const expiry = yield* inAnHour
+            yield* store.commit("first", bytes("opened by the first process"), expiry)
+            yield* store.commit("counter", bytes("0"), expiry)
+            const second = Effect.tryPromise(() =>
+              promisify(execFile)(process.execPath, [
+                ...["--import", "tsx", secondProcess],
+                ...[options.kind, String(port), namespace, "500"]
+              ])
+            )
+            // The first goes on for as long as the second runs.
+            const done = yield* Deferred.make<void, unknown>()
+            const counting = Effect.gen(function* () {
+              let count = 0
+              while (!(yield* Deferred.isDone(done))) {
+                yield* increment(store, "counter", expiry)
+                count++
+              }
+              return count
+            })
+            const [, counts] = yield* Effect.all(
+              [Deferred.into(Effect.asVoid(second), done), Effect.all([counting, counting], { concurrency: 2 })],
+              { concurrency: 2 }
+            )
+            yield* Deferred.await(done)
+            const found = yield* store.find("counter")
+            assert.strictEqual(Option.getOrThrow(Option.map(found, text)), String(500 + counts[0] + counts[1]))
+            assert.deepStrictEqual(yield* store.find("second"), Option.some(bytes("opened by the first process")))
+          }).pipe(Effect.provide(options.store(namespace)))
+        })
       )
 
       /**
@@ -155,34 +152,28 @@ const sharedStoreTest = <R>(options: {
       it.effect(
         "loses nothing that was confirmed when the server is killed under load, and works on when it is back",
         () =>
-          survives(({ kill, start }) => kill.pipe(Effect.andThen(Effect.sleep("200 millis")), Effect.andThen(start))),
-        30_000
+          survives(({ kill, start }) => kill.pipe(Effect.andThen(Effect.sleep("200 millis")), Effect.andThen(start)))
       )
 
-      it.effect(
-        "loses nothing that was confirmed when connections are cut under load, and works on",
-        () => survives(({ cut }) => Effect.repeat(Effect.andThen(cut, Effect.sleep("50 millis")), { times: 4 })),
-        30_000
+      it.effect("loses nothing that was confirmed when connections are cut under load, and works on", () =>
+        survives(({ cut }) => Effect.repeat(Effect.andThen(cut, Effect.sleep("50 millis")), { times: 4 }))
       )
 
-      it.effect(
-        "can be given a timeout and retries by the application, and then bridges a restart of the server",
-        () =>
-          Effect.gen(function* () {
-            const { kill, start } = yield* options.Server
-            const store = yield* SessionStore
-            yield* store.commit("token", bytes("data"), yield* inAnHour)
-            yield* kill
-            const impatient = Effect.timeout(store.find("token"), "200 millis")
-            const outcome = yield* Effect.result(impatient)
-            assert.isTrue(Result.isFailure(outcome))
-            const patient = yield* Effect.forkChild(
-              Effect.retry(impatient, { schedule: Schedule.spaced("50 millis"), times: 200 })
-            )
-            yield* start
-            assert.deepStrictEqual(yield* Fiber.join(patient), Option.some(bytes("data")))
-          }).pipe(Effect.provide(newStore)),
-        30_000
+      it.effect("can be given a timeout and retries by the application, and then bridges a restart of the server", () =>
+        Effect.gen(function* () {
+          const { kill, start } = yield* options.Server
+          const store = yield* SessionStore
+          yield* store.commit("token", bytes("data"), yield* inAnHour)
+          yield* kill
+          const impatient = Effect.timeout(store.find("token"), "200 millis")
+          const outcome = yield* Effect.result(impatient)
+          assert.isTrue(Result.isFailure(outcome))
+          const patient = yield* Effect.forkChild(
+            Effect.retry(impatient, { schedule: Schedule.spaced("50 millis"), times: 200 })
+          )
+          yield* start
+          assert.deepStrictEqual(yield* Fiber.join(patient), Option.some(bytes("data")))
+        }).pipe(Effect.provide(newStore))
       )
 
       it.effect("agrees with MemStore, whatever is done to both", () =>
