@@ -238,9 +238,10 @@ const migrationWith = ({
  * **When to use**: for several server processes, and for sessions that are to survive a restart, where a database is
  * there anyway.
  *
- * **Details**: PostgreSQL is what the store is tested with. It has statements for MySQL and SQLite too, which no test
- * runs, because those databases have no driver for Effect 4 yet. The table is this, on PostgreSQL; on MySQL the types
- * are `VARBINARY(255)`, `LONGBLOB` and `BIGINT`, on SQLite `BLOB`, `BLOB` and `INTEGER`:
+ * **Details**: the store is tested on PostgreSQL. It has statements for SQLite and MySQL too, for which there is no
+ * driver for Effect 4 yet: those for SQLite are tested through a client that the tests bring along, those for MySQL have
+ * never been run. The table is this on PostgreSQL; on SQLite the types are `BLOB`, `BLOB` and `INTEGER`, on MySQL
+ * `VARBINARY(255)`, `LONGBLOB` and `BIGINT`:
  *
  * ```sql
  * CREATE TABLE sessions (
@@ -258,7 +259,7 @@ const migrationWith = ({
  *
  * **Gotchas**: within `sql.withTransaction` the store takes part in the transaction, and is undone with it. `all` and
  * `entries` read 500 rows a statement: they have each session that is there from beginning to end, and may or may not
- * have one that comes or goes meanwhile. PostgreSQL cannot commit a token that takes more than about 2,700 bytes.
+ * have one that comes or goes meanwhile. A token may take up to 255 bytes on MySQL and about 2,700 on PostgreSQL.
  *
  * **Errors**: every operation can fail with a `SessionStoreError` whose `cause` is a `SqlError`.
  *

@@ -19,11 +19,13 @@ import {
   Stream
 } from "effect"
 import { Migrator, SqlClient, SqlError } from "effect/sql"
+import { TestClock } from "effect/testing"
 import { SessionStore, SessionStoreError } from "effect-sessions"
 import { SqlStore, type SqlStoreOptions } from "effect-sessions/SqlStore"
 import { bytes } from "./counter.ts"
 import { sessionStoreTest } from "./SessionStoreTest.ts"
 import { describePostgres, PostgresServer, postgresClient } from "./servers.ts"
+import { sqliteClient } from "./sqlite.ts"
 
 const fromNow = (duration: Duration.Input) => Effect.map(DateTime.now, DateTime.addDuration(duration))
 
@@ -370,6 +372,25 @@ describePostgres("SqlStore", () => {
       })
     }
   )
+})
+
+describe("SqlStore on SQLite", () => {
+  sessionStoreTest("SqlStore", Layer.provide(SqlStore.layer, sqliteClient), it.effect)
+
+  describe("cleanup", () => {
+    it.effect("removes exactly the expired, in several batches, every five minutes by default", () =>
+      Effect.gen(function* () {
+        const store = yield* SessionStore
+        yield* commitMany(store, 1_234, "299 seconds", "expired ")
+        yield* commitMany(store, 300, "300 seconds", "active ")
+        yield* TestClock.adjust("299999 millis")
+        assert.strictEqual(yield* rowsIn("sessions"), 1_534)
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(yield* rowsIn("sessions"), 300)
+        assert.strictEqual(yield* Stream.runCount(store.entries), 300)
+      }).pipe(Effect.provide(Layer.provideMerge(SqlStore.layer, sqliteClient)))
+    )
+  })
 })
 
 describe("types", () => {
