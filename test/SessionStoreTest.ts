@@ -2,7 +2,7 @@
  * The contract of `SessionStore` as a suite of tests, for every store to run.
  */
 import { assert, describe, type Vitest } from "@effect/vitest"
-import { DateTime, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
+import { DateTime, Duration, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
 import { SessionStore } from "effect-sessions"
 import { bytes, increment } from "./counter.ts"
 
@@ -106,6 +106,23 @@ export const sessionStoreTest = <E, R = never>(
           assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("new")))
           yield* store.commit("token", bytes("new"), yield* anHourAgo)
           assert.deepStrictEqual(yield* store.find("token"), Option.none())
+        }))
+
+      it("takes an expiry long past, at the end of time, or between two milliseconds", (store) =>
+        Effect.gen(function* () {
+          for (const past of [-8.64e15, -1]) {
+            yield* store.commit("token", bytes("data"), yield* inAnHour)
+            yield* store.commit("token", bytes("data"), DateTime.makeUnsafe(past))
+            assert.deepStrictEqual(yield* store.find("token"), Option.none())
+          }
+          for (const future of [
+            DateTime.makeUnsafe(8.64e15),
+            DateTime.addDuration(yield* inAnHour, Duration.micros(1_500n))
+          ]) {
+            yield* store.commit("token", bytes("data"), future)
+            assert.isTrue(yield* store.replace("token", bytes("data"), bytes("data"), future))
+            assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+          }
         }))
 
       it("brings an expired session back to life", (store) =>

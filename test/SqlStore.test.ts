@@ -311,6 +311,16 @@ describePostgres("SqlStore", () => {
         const failureOf = <A, E>(effect: Effect.Effect<A, E>) =>
           Effect.map(Effect.result(effect), (result) => (Result.isFailure(result) ? result.failure : undefined))
 
+        it.effect("come of a token too long for PostgreSQL's index, which is still found by nobody", () =>
+          Effect.gen(function* () {
+            const store = yield* SessionStore
+            const token = Array.from({ length: 200 }, () => crypto.randomUUID()).join()
+            const error = yield* failureOf(store.commit(token, bytes("data"), yield* fromNow("1 hour")))
+            assert.strictEqual(error?._tag, "SessionStoreError")
+            assert.deepStrictEqual(yield* store.find(token), Option.none())
+          }).pipe(Effect.provide(emptyStore))
+        )
+
         it.effect("are SessionStoreErrors that name the operation and have a SqlError as their cause", () =>
           Effect.gen(function* () {
             const sql = yield* SqlClient.SqlClient
