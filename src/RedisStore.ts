@@ -127,21 +127,16 @@ const make = Effect.fnUntraced(function* (prefix: string) {
           "COUNT",
           String(pageSize)
         )
-        const sessions = found.flatMap((key) =>
-          Option.match(keys.token(key), {
-            onNone: () => [],
-            onSome: (token) => (seen.has(token) ? [] : [{ key, token }])
-          })
-        )
+        const tokens = [...new Set(found)]
+          .flatMap((key) => Option.toArray(keys.token(key)))
+          .filter((token) => !seen.has(token))
         const values =
-          sessions.length === 0
-            ? []
-            : yield* redis.send<ReadonlyArray<string | null>>("MGET", ...sessions.map(({ key }) => key))
+          tokens.length === 0 ? [] : yield* redis.send<ReadonlyArray<string | null>>("MGET", ...tokens.map(keys.of))
         const entries: Array<readonly [token: string, data: Uint8Array]> = []
-        for (const [i, { token }] of sessions.entries()) {
+        for (const [i, token] of tokens.entries()) {
           const value = values[i]
-          // Expired or deleted since, or repeated on the very page.
-          if (value == null || seen.has(token)) continue
+          // Expired or deleted since `SCAN` saw it.
+          if (value == null) continue
           seen.add(token)
           entries.push([token, decode(value)])
         }
@@ -178,11 +173,12 @@ const layerWith = ({ prefix = "session:" }: RedisStoreOptions = {}): Layer.Layer
  *
  * **Gotchas**: `all` and `entries` walk every key of the database with `SCAN`, page by page: they have each session that
  * is there from beginning to end, and may or may not have one that comes or goes meanwhile. They read from one Redis
- * server, and do not work in Redis Cluster. Set `maxmemory-policy` to `noeviction` or `volatile-ttl`: other policies
- * may drop a session that is in use to make room.
+ * server, and do not work in Redis Cluster. Where memory may run out, `maxmemory-policy` decides: `noeviction` makes
+ * `commit` fail, `volatile-ttl` drops the sessions that would end first, and others any session.
  *
  * **Errors**: every operation can fail with a `SessionStoreError`, whose `cause` is what the client of Redis said.
- * While Redis is out of reach, most clients queue what they are asked for: add a timeout where that is not wanted.
+ * While Redis is out of reach, clients queue what they are asked for, and do it when Redis is back, even if the caller
+ * has given up: add a timeout, or tell the client to keep no queue (`disableOfflineQueue` of `NodeRedis`).
  *
  * @example
  * ```ts
