@@ -212,14 +212,9 @@ const make = Effect.fnUntraced(function* ({
     }
   })
 
-  yield* Effect.asVoid(
-    Cleanup.start({
-      store: "SqlStore",
-      interval: cleanupInterval,
-      sweep,
-      report: (swept) => Effect.logDebug(`Session cleanup removed ${swept} expired sessions`)
-    })
-  )
+  const report = (swept: number) => Effect.logDebug(`Session cleanup removed ${swept} expired sessions`)
+
+  yield* Effect.asVoid(Cleanup.start({ store: "SqlStore", interval: cleanupInterval, sweep, report }))
 
   return SessionStore.of({ find, commit, replace, delete: remove, all, entries })
 })
@@ -239,9 +234,9 @@ const migrationWith = ({
  * there anyway.
  *
  * **Details**: the store is tested on PostgreSQL. It has statements for SQLite and MySQL too, for which there is no
- * driver for Effect 4 yet: those for SQLite are tested through a client that the tests bring along, those for MySQL have
- * never been run. The table is this on PostgreSQL; on SQLite the types are `BLOB`, `BLOB` and `INTEGER`, on MySQL
- * `VARBINARY(255)`, `LONGBLOB` and `BIGINT`:
+ * driver for Effect 4 yet: those for SQLite are tested through a client that the tests bring along; those for MySQL were
+ * run by hand, on MariaDB, and no test runs them. The table is this on PostgreSQL; on SQLite the types are `BLOB`, `BLOB`
+ * and `INTEGER`, on MySQL `VARBINARY(255)`, `LONGBLOB` and `BIGINT`:
  *
  * ```sql
  * CREATE TABLE sessions (

@@ -153,6 +153,8 @@ describePostgres("SqlStore", () => {
             const expiry = yield* fromNow("1 hour")
             const later = DateTime.add(expiry, { milliseconds: 1 })
             const data = bytes("data")
+            yield* store.commit("token", data, DateTime.addDuration(expiry, "700 micros"))
+            assert.deepStrictEqual(yield* at(later)(store.find("token")), Option.none())
             yield* store.commit("token", data, expiry)
             assert.deepStrictEqual(yield* at(expiry)(store.find("token")), Option.some(data))
             assert.strictEqual(yield* at(expiry)(Stream.runCount(store.entries)), 1)
