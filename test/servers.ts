@@ -29,15 +29,16 @@ interface Server {
   readonly cut: Effect.Effect<void>
 }
 
-const freePort = Effect.promise(async () => {
-  const server = createServer().listen(0, "127.0.0.1")
+// Not a port of the system's choice: from the range of those that clients get, another may take it while the server is
+// down.
+const freePort = Effect.tryPromise(async () => {
+  const port = 10_000 + Math.floor(Math.random() * 20_000)
+  const server = createServer().listen(port, "127.0.0.1")
   await once(server, "listening")
-  const address = server.address()
   server.close()
   await once(server, "close")
-  if (address === null || typeof address === "string") throw new Error("no port")
-  return address.port
-})
+  return port
+}).pipe(Effect.retry({ times: 20 }), Effect.orDie)
 
 const temporaryFolder = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "sessions-"))),
@@ -58,6 +59,7 @@ const findBinary = async (name: string): Promise<string | undefined> => {
 }
 
 const redisServer = await findBinary("redis-server")
+const redisCli = await findBinary("redis-cli")
 const initdb = await findBinary("initdb")
 const pgCtl = await findBinary("pg_ctl")
 
@@ -80,7 +82,7 @@ export class RedisServer extends Context.Service<RedisServer, Server>()("test/Re
         const port = yield* freePort
         let child: ChildProcess | undefined
         const command = (...args: ReadonlyArray<string>) =>
-          Effect.tryPromise(() => run("redis-cli", ["-p", String(port), ...args]))
+          Effect.tryPromise(() => run(redisCli ?? "redis-cli", ["-p", String(port), ...args]))
         const isUp = Effect.filterOrFail(command("PING"), ({ stdout }) => stdout.includes("PONG"))
         const start = Effect.sync(() => {
           child = spawn(
@@ -134,7 +136,10 @@ export class PostgresServer extends Context.Service<PostgresServer, Server>()("t
       const control = (...args: ReadonlyArray<string>) =>
         Effect.tryPromise(() => asUser(pgCtl ?? "pg_ctl", ["--pgdata", data, "--silent", ...args]))
       // What a killed process has written is safe with the operating system, synced or not.
-      const options = [`-p ${port}`, `-k ${folder}`, "-c listen_addresses=127.0.0.1", "-c fsync=off"].join(" ")
+      const settings = { port, listen_addresses: "127.0.0.1", unix_socket_directories: "", fsync: "off" }
+      const options = Object.entries(settings)
+        .map(([name, value]) => `-c ${name}=${value}`)
+        .join(" ")
       const log = join(folder, "log")
       // After a crash, the processes that served the clients have to be gone first.
       const start = control("start", "--wait", "--log", log, "--options", options).pipe(
@@ -147,7 +152,10 @@ export class PostgresServer extends Context.Service<PostgresServer, Server>()("t
         const sql = yield* SqlClient.SqlClient
         const children = yield* sql<{ readonly pid: number }>`SELECT pid FROM pg_stat_activity`
         const parent = yield* Effect.promise(() => readFile(join(data, "postmaster.pid"), "utf8"))
-        for (const pid of [Number.parseInt(parent, 10), ...children.map(({ pid }) => pid)]) process.kill(pid, "SIGKILL")
+        for (const pid of [Number.parseInt(parent, 10), ...children.map(({ pid }) => pid)]) {
+          // One that has gone already is as good.
+          yield* Effect.ignore(Effect.try(() => process.kill(pid, "SIGKILL")))
+        }
       }).pipe(Effect.provide(postgresClientOn(port)), Effect.orDie)
       yield* Effect.promise(async () => {
         if (isRoot) {
@@ -185,5 +193,5 @@ const describeWith =
   }
 
 /** As `describe`; skipped with a line that says so where the server is not installed, which fails under CI. */
-export const describeRedis = describeWith({ "redis-server": redisServer })
+export const describeRedis = describeWith({ "redis-server": redisServer, "redis-cli": redisCli })
 export const describePostgres = describeWith({ initdb, pg_ctl: pgCtl })

@@ -132,7 +132,7 @@ const sharedStoreTest = <R>(options: {
           const incidentsEnd = committed.size
           yield* Effect.sleep("10 millis").pipe(
             Effect.repeat({ until: () => committed.size > incidentsEnd + 100 }),
-            Effect.timeout("10 seconds")
+            Effect.timeout("20 seconds")
           )
           yield* Ref.set(running, false)
           yield* Fiber.join(load)
