@@ -20,11 +20,13 @@ const encode = (data: Uint8Array): string => {
   return text === undefined || text.startsWith(binaryMark) ? binaryMark + bytes.toString("base64") : text
 }
 
+const encoder = new TextEncoder()
+
 // A small Buffer is a window on memory that it shares with others, hence the copy.
 const decode = (value: string): Uint8Array =>
-  new Uint8Array(
-    value.startsWith(binaryMark) ? Buffer.from(value.slice(binaryMark.length), "base64") : Buffer.from(value, "utf8")
-  )
+  value.startsWith(binaryMark)
+    ? new Uint8Array(Buffer.from(value.slice(binaryMark.length), "base64"))
+    : encoder.encode(value)
 
 // Redis takes whole milliseconds and refuses what is not positive, which is as much in the past as 1970 is.
 const encodeExpiry = (expiry: DateTime.DateTime): string =>
