@@ -1,17 +1,14 @@
 /**
  * A small web application with sessions. Run `npm start`, and open the address that it prints.
  *
- * What it does stands in web/Routes.ts, what it looks like in web/Pages.ts.
+ * What it does stands in web/Routes.ts, what it looks like in web/Pages.ts, where it keeps sessions in web/Store.ts.
  */
 import { createServer } from "node:http"
 import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
 import { Config, Console, Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
-import { MemStore } from "effect-sessions"
 import { Routes } from "./web/Routes.ts"
-
-// Where the sessions are kept. Another store goes here, and nothing else changes.
-const Store = MemStore.layer
+import { Store } from "./web/Store.ts"
 
 // From http://localhost, Chromium and Firefox accept a secure cookie. Port 0 is any that is free.
 const Server = NodeHttpServer.layerConfig(createServer, {

@@ -91,7 +91,11 @@ const makeBrowser = (handler: (request: Request, context: Context.Context<never>
   }
 }
 
-type Handler = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, UserSession | HttpRouter.Provided>
+type Handler = Effect.Effect<
+  HttpServerResponse.HttpServerResponse,
+  unknown,
+  UserSession | SessionStore | HttpRouter.Provided
+>
 
 /** Routes by path, each with a session, for every method. */
 const routes = (handlers: Record<`/${string}`, Handler>, options?: HttpSession.Options) =>
@@ -659,10 +663,7 @@ describe("HttpSession", () => {
             yield* session.destroy
             return HttpServerResponse.empty()
           })
-          const store = yield* SessionStore
-          const browser = yield* serve(
-            routes({ "/": read, "/log-in": logIn, "/log-out": Effect.provideService(logOut, SessionStore, store) })
-          )
+          const browser = yield* serve(routes({ "/": read, "/log-in": logIn, "/log-out": logOut }))
           const [phone, other] = [browser.another(), browser.another()]
           for (const it of [browser, phone]) yield* it.send("/log-in", { headers: { "x-user": "ada" } })
           yield* other.send("/log-in", { headers: { "x-user": "grace" } })
