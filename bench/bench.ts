@@ -1,0 +1,122 @@
+/**
+ * `npm run bench`: every store and server in a process of its own, started in turn, round after round.
+ *
+ * Figures of two runs cannot be compared, for nobody knows what else the machine did. Those of one run can: its rounds
+ * are interleaved, and what disturbs one subject disturbs the others as well.
+ */
+import { availableParallelism, cpus, totalmem } from "node:os"
+import { fileURLToPath } from "node:url"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { Console, DateTime, Effect, FileSystem, Path, Schema } from "effect"
+import { Argument, Command, Flag } from "effect/cli"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { plotStalls } from "./plot.ts"
+import { Figures, type Measurement, type Part, Results } from "./results.ts"
+import { peers } from "./stores.ts"
+import { tablesOf } from "./tables.ts"
+
+class MeasurementError extends Schema.TaggedError<MeasurementError>()("MeasurementError", {
+  subject: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `${this.subject} could not be measured`
+  }
+}
+
+const decodeFigures = Schema.decodeUnknownEffect(Schema.fromJsonString(Figures))
+
+const scriptArguments = (script: string): Array<string> => [
+  "--expose-gc",
+  "--max-old-space-size=8192",
+  "--import",
+  "tsx",
+  fileURLToPath(new URL(script, import.meta.url))
+]
+
+/** Runs a script in a process of its own; its standard output is the figures. */
+const measure = (subject: string, command: string, args: ReadonlyArray<string>) =>
+  ChildProcessSpawner.ChildProcessSpawner.use((spawner) =>
+    spawner.string(ChildProcess.make(command, args, { stderr: "inherit" }))
+  ).pipe(
+    Effect.flatMap(decodeFigures),
+    Effect.mapError((cause) => new MeasurementError({ subject, cause }))
+  )
+
+interface Plan {
+  readonly part: Part
+  readonly subject: string
+  readonly sessions: number
+  readonly measure: ReturnType<typeof measure>
+}
+
+const storePlans = (part: Exclude<Part, "http">, sessions: number): Array<Plan> =>
+  Object.entries(peers)
+    .filter(([, { sweeps }]) => sweeps || part !== "cleanup1")
+    .map(([subject]) => ({
+      part,
+      subject,
+      sessions,
+      measure: measure(subject, process.execPath, [...scriptArguments("measure.ts"), part, subject, `${sessions}`])
+    }))
+
+const run = Effect.fnUntraced(function* (plans: ReadonlyArray<Plan>, rounds: number) {
+  const measurements: Array<Measurement> = []
+  for (let round = 1; round <= rounds; round++) {
+    for (const { measure, ...plan } of plans) {
+      yield* Console.error(`round ${round} of ${rounds}: ${plan.part}, ${plan.sessions} sessions, ${plan.subject}`)
+      measurements.push({ ...plan, round, figures: yield* measure })
+    }
+  }
+  return measurements
+})
+
+const machine = (): string =>
+  `${cpus()[0]?.model.trim()}, ${availableParallelism()} cores, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, ` +
+  `${process.platform} ${process.arch}, Node ${process.version}`
+
+const bench = Command.make(
+  "bench",
+  {
+    parts: Argument.Literals("part", ["stores", "cleanup", "http"]).pipe(
+      Argument.withDescription("What to measure; everything where none is named"),
+      Argument.variadic()
+    ),
+    sessions: Flag.Int("sessions").pipe(
+      Flag.withDescription("Sessions in a store; may be given several times [10000, 100000 and 1000000]"),
+      Flag.atLeast(0)
+    ),
+    rounds: Flag.Int("rounds").pipe(Flag.withDescription("Rounds, of which the median counts"), Flag.withDefault(3)),
+    output: Flag.Directory("output").pipe(
+      Flag.withDescription("Where results.json and stalls.svg are written"),
+      Flag.withDefault(fileURLToPath(new URL("results", import.meta.url)))
+    )
+  },
+  Effect.fnUntraced(function* ({ parts, sessions, rounds, output }) {
+    const wanted = (part: (typeof parts)[number]) => parts.length === 0 || parts.includes(part)
+    const sizes = sessions.length === 0 ? [10_000, 100_000, 1_000_000] : sessions
+    const plans = sizes.flatMap((size) => [
+      ...(wanted("stores") ? storePlans("operations", size) : []),
+      ...(wanted("cleanup") ? [...storePlans("cleanup50", size), ...storePlans("cleanup1", size)] : [])
+    ])
+    const results: Results = {
+      date: DateTime.formatIso(yield* DateTime.now),
+      machine: machine(),
+      command: ["npm run bench --", ...process.argv.slice(2)].join(" "),
+      measurements: yield* run(plans, rounds)
+    }
+
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    yield* fs.makeDirectory(output, { recursive: true })
+    yield* fs.writeFileString(
+      path.join(output, "results.json"),
+      yield* Schema.encodeEffect(Schema.fromJsonString(Results))(results)
+    )
+    yield* fs.writeFileString(path.join(output, "stalls.svg"), yield* plotStalls(results))
+    yield* Console.log(tablesOf(results))
+  })
+).pipe(Command.withDescription("Measures session stores, and servers with sessions, beside each other"))
+
+bench.pipe(Command.run({ version: "0" }), Effect.provide(NodeServices.layer), NodeRuntime.runMain)
