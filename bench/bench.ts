@@ -8,7 +8,7 @@ import { availableParallelism, cpus, totalmem } from "node:os"
 import { fileURLToPath } from "node:url"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Console, DateTime, Effect, FileSystem, Path, Schema } from "effect"
+import { Console, DateTime, Effect, FileSystem, Option, Path, Schema, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { plotStalls } from "./plot.ts"
@@ -44,11 +44,28 @@ const measure = (subject: string, command: string, args: ReadonlyArray<string>) 
     Effect.mapError((cause) => new MeasurementError({ subject, cause }))
   )
 
+/** Starts a server in a process of its own, and loads it from another. */
+const measureServer = (subject: string, script: string, seconds: number) =>
+  Effect.gen(function* () {
+    const server = yield* ChildProcess.make(process.execPath, scriptArguments(`servers/${script}.ts`), {
+      stderr: "inherit"
+    })
+    const port = yield* Stream.runHead(Stream.splitLines(Stream.decodeText(server.stdout)))
+    return yield* measure(subject, process.execPath, [
+      ...scriptArguments("load.ts"),
+      Option.getOrElse(port, () => "none"),
+      `${seconds}`
+    ])
+  }).pipe(
+    Effect.scoped,
+    Effect.catchTag("PlatformError", (cause) => Effect.fail(new MeasurementError({ subject, cause })))
+  )
+
 interface Plan {
   readonly part: Part
   readonly subject: string
   readonly sessions: number
-  readonly measure: ReturnType<typeof measure>
+  readonly measure: ReturnType<typeof measureServer>
 }
 
 const storePlans = (part: Exclude<Part, "http">, sessions: number): Array<Plan> =>
@@ -60,6 +77,20 @@ const storePlans = (part: Exclude<Part, "http">, sessions: number): Array<Plan> 
       sessions,
       measure: measure(subject, process.execPath, [...scriptArguments("measure.ts"), part, subject, `${sessions}`])
     }))
+
+const servers = {
+  "Effect, no session": "effect",
+  "Effect, HttpSession": "effectSession",
+  "express, memorystore": "express"
+}
+
+const serverPlans = (seconds: number): Array<Plan> =>
+  Object.entries(servers).map(([subject, script]) => ({
+    part: "http",
+    subject,
+    sessions: 64,
+    measure: measureServer(subject, script, seconds)
+  }))
 
 const run = Effect.fnUntraced(function* (plans: ReadonlyArray<Plan>, rounds: number) {
   const measurements: Array<Measurement> = []
@@ -88,18 +119,25 @@ const bench = Command.make(
       Flag.atLeast(0)
     ),
     rounds: Flag.Int("rounds").pipe(Flag.withDescription("Rounds, of which the median counts"), Flag.withDefault(3)),
+    seconds: Flag.Int("seconds").pipe(
+      Flag.withDescription("Seconds that each server is under load"),
+      Flag.withDefault(5)
+    ),
     output: Flag.Directory("output").pipe(
       Flag.withDescription("Where results.json and stalls.svg are written"),
       Flag.withDefault(fileURLToPath(new URL("results", import.meta.url)))
     )
   },
-  Effect.fnUntraced(function* ({ parts, sessions, rounds, output }) {
+  Effect.fnUntraced(function* ({ parts, sessions, rounds, seconds, output }) {
     const wanted = (part: (typeof parts)[number]) => parts.length === 0 || parts.includes(part)
     const sizes = sessions.length === 0 ? [10_000, 100_000, 1_000_000] : sessions
-    const plans = sizes.flatMap((size) => [
-      ...(wanted("stores") ? storePlans("operations", size) : []),
-      ...(wanted("cleanup") ? [...storePlans("cleanup50", size), ...storePlans("cleanup1", size)] : [])
-    ])
+    const plans = [
+      ...sizes.flatMap((size) => [
+        ...(wanted("stores") ? storePlans("operations", size) : []),
+        ...(wanted("cleanup") ? [...storePlans("cleanup50", size), ...storePlans("cleanup1", size)] : [])
+      ]),
+      ...(wanted("http") ? serverPlans(seconds) : [])
+    ]
     const results: Results = {
       date: DateTime.formatIso(yield* DateTime.now),
       machine: machine(),

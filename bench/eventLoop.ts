@@ -1,12 +1,14 @@
-/** Times in milliseconds: the longest, and what 99 of 100 do not exceed. */
+/** Times in milliseconds: the longest, and what half of them and 99 of 100 do not exceed. */
 export interface Times {
   readonly longest: number
+  readonly p50: number
   readonly p99: number
 }
 
 export const timesOf = (millis: ReadonlyArray<number>): Times => {
   const sorted = Float64Array.from(millis).sort()
-  return { longest: sorted.at(-1) ?? 0, p99: sorted[Math.ceil(sorted.length * 0.99) - 1] ?? 0 }
+  const percentile = (percent: number) => sorted[Math.ceil((sorted.length * percent) / 100) - 1] ?? 0
+  return { longest: percentile(100), p50: percentile(50), p99: percentile(99) }
 }
 
 export const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))

@@ -21,16 +21,16 @@ export interface NewSession {
 
 type Answer<A> = A | Promise<A>
 
-/** The measured part of an operation. */
-export type Run<A = void> = () => Answer<A>
+/** An operation whose arguments are made: the part that is measured. */
+type Run<A> = () => Answer<A>
 
 export interface Store {
-  readonly commit: (batch: ReadonlyArray<NewSession>) => Run
+  readonly commit: (batch: ReadonlyArray<NewSession>) => Run<unknown>
   /** Answers how many were found. */
   readonly find: (tokens: ReadonlyArray<string>) => Answer<number>
   /** Answers how many were replaced. */
   readonly replace?: (batch: ReadonlyArray<NewSession & { readonly expected: string }>) => Run<number>
-  readonly delete: (tokens: ReadonlyArray<string>) => Answer<void>
+  readonly delete: (tokens: ReadonlyArray<string>) => Answer<unknown>
   /** Answers how many there were. */
   readonly all?: () => Answer<number>
   /** One pass that removes what has expired; answers how many sessions are held after it. */
@@ -39,72 +39,67 @@ export interface Store {
 
 const bytes = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text)
 
+/** Runs an effect an item in one fiber, and counts the answers that are hits. */
+const runEach = <A, B, E>(
+  items: ReadonlyArray<A>,
+  effect: (item: A) => Effect.Effect<B, E>,
+  isHit: (answer: B) => boolean = () => false
+): Promise<number> =>
+  Effect.runPromise(
+    Effect.gen(function* () {
+      let hits = 0
+      for (const item of items) if (isHit(yield* effect(item))) hits++
+      return hits
+    })
+  )
+
 const memStore = async (): Promise<Store> => {
   // A clock whose sleep ends when a sweep is asked for: the store's own cleanup runs, at the moment that is measured.
   const live = await Effect.runPromise(Clock.clockWith(Effect.succeed))
-  let waiting = Deferred.makeUnsafe<void>()
+  let due = Deferred.makeUnsafe<void>()
   let asleep = Deferred.makeUnsafe<void>()
   const clock: Clock.Clock = Object.assign(Object.create(live), {
     sleep: () =>
       Effect.suspend(() => {
         Deferred.doneUnsafe(asleep, Exit.void)
-        return Deferred.await(waiting)
+        return Deferred.await(due)
       })
   })
-  const store = await Effect.runPromise(
-    MemStore.make.pipe(
-      Effect.provideService(Scope.Scope, Scope.makeUnsafe()),
-      Effect.provideService(Clock.Clock, clock)
-    )
+  const store = await MemStore.make.pipe(
+    Effect.provideService(Scope.Scope, Scope.makeUnsafe()),
+    Effect.provideService(Clock.Clock, clock),
+    Effect.runPromise
   )
+  const expiryIn = (lifetime: number) => DateTime.makeUnsafe(Date.now() + lifetime)
   return {
     commit: (batch) => {
-      const now = DateTime.nowUnsafe()
       const sessions = batch.map(({ token, text, lifetime }) => ({
         token,
         data: bytes(text),
-        expiry: DateTime.add(now, { milliseconds: lifetime })
+        expiry: expiryIn(lifetime)
       }))
-      const commits = Effect.gen(function* () {
-        for (const { token, data, expiry } of sessions) yield* store.commit(token, data, expiry)
-      })
-      return () => Effect.runPromise(commits)
+      return () => runEach(sessions, ({ token, data, expiry }) => store.commit(token, data, expiry))
     },
-    find: (tokens) =>
-      Effect.runPromise(
-        Effect.gen(function* () {
-          let found = 0
-          for (const token of tokens) if (Option.isSome(yield* store.find(token))) found++
-          return found
-        })
-      ),
+    find: (tokens) => runEach(tokens, store.find, Option.isSome),
     replace: (batch) => {
-      const now = DateTime.nowUnsafe()
       const sessions = batch.map(({ token, text, expected, lifetime }) => ({
         token,
         expected: bytes(expected),
         data: bytes(text),
-        expiry: DateTime.add(now, { milliseconds: lifetime })
+        expiry: expiryIn(lifetime)
       }))
-      const replaces = Effect.gen(function* () {
-        let replaced = 0
-        for (const { token, expected, data, expiry } of sessions) {
-          if (yield* store.replace(token, expected, data, expiry)) replaced++
-        }
-        return replaced
-      })
-      return () => Effect.runPromise(replaces)
+      return () =>
+        runEach(
+          sessions,
+          ({ token, expected, data, expiry }) => store.replace(token, expected, data, expiry),
+          (replaced) => replaced
+        )
     },
-    delete: (tokens) =>
-      Effect.runPromise(
-        Effect.gen(function* () {
-          for (const token of tokens) yield* store.delete(token)
-        })
-      ),
+    delete: (tokens) => runEach(tokens, store.delete),
     all: () => Effect.runPromise(Effect.map(store.all, HashMap.size)),
     sweep: async () => {
-      const begin = waiting
-      waiting = Deferred.makeUnsafe()
+      const begin = due
+      due = Deferred.makeUnsafe()
       asleep = Deferred.makeUnsafe()
       Deferred.doneUnsafe(begin, Exit.void)
       await Effect.runPromise(Deferred.await(asleep))
@@ -113,65 +108,37 @@ const memStore = async (): Promise<Store> => {
   }
 }
 
-const keyValueStore = (): Promise<Store> =>
-  Effect.gen(function* () {
-    const store = yield* KeyValueStore.KeyValueStore
-    return {
-      commit: (batch) => {
-        const sessions = batch.map(({ token, text }) => ({ token, data: bytes(text) }))
-        const commits = Effect.gen(function* () {
-          for (const { token, data } of sessions) yield* store.set(token, data)
-        })
-        return () => Effect.runPromise(commits)
-      },
-      find: (tokens) =>
-        Effect.runPromise(
-          Effect.gen(function* () {
-            let found = 0
-            for (const token of tokens) if ((yield* store.getUint8Array(token)) !== undefined) found++
-            return found
-          })
-        ),
-      delete: (tokens) =>
-        Effect.runPromise(
-          Effect.gen(function* () {
-            for (const token of tokens) yield* store.remove(token)
-          })
-        )
-    } satisfies Store
-  }).pipe(Effect.provide(KeyValueStore.layerMemory), Effect.runPromise)
+const keyValueStore = async (): Promise<Store> => {
+  const store = await KeyValueStore.KeyValueStore.pipe(Effect.provide(KeyValueStore.layerMemory), Effect.runPromise)
+  return {
+    commit: (batch) => {
+      const sessions = batch.map(({ token, text }) => ({ token, data: bytes(text) }))
+      return () => runEach(sessions, ({ token, data }) => store.set(token, data))
+    },
+    find: (tokens) => runEach(tokens, store.getUint8Array, (data) => data !== undefined),
+    delete: (tokens) => runEach(tokens, store.remove)
+  }
+}
 
-const persistence = (): Promise<Store> =>
-  Effect.gen(function* () {
-    const store = yield* (yield* Persistence.BackingPersistence).make("sessions")
-    return {
-      commit: (batch) => {
-        const sessions = batch.map(({ token, text, lifetime }) => ({
-          token,
-          data: bytes(text),
-          lifetime: Duration.millis(lifetime)
-        }))
-        const commits = Effect.gen(function* () {
-          for (const { token, data, lifetime } of sessions) yield* store.set(token, data, lifetime)
-        })
-        return () => Effect.runPromise(commits)
-      },
-      find: (tokens) =>
-        Effect.runPromise(
-          Effect.gen(function* () {
-            let found = 0
-            for (const token of tokens) if ((yield* store.get(token)) !== undefined) found++
-            return found
-          })
-        ),
-      delete: (tokens) =>
-        Effect.runPromise(
-          Effect.gen(function* () {
-            for (const token of tokens) yield* store.remove(token)
-          })
-        )
-    } satisfies Store
-  }).pipe(Effect.scoped, Effect.provide(Persistence.layerBackingMemory), Effect.runPromise)
+const persistence = async (): Promise<Store> => {
+  const store = await Persistence.BackingPersistence.use((backing) => backing.make("sessions")).pipe(
+    Effect.scoped,
+    Effect.provide(Persistence.layerBackingMemory),
+    Effect.runPromise
+  )
+  return {
+    commit: (batch) => {
+      const sessions = batch.map(({ token, text, lifetime }) => ({
+        token,
+        data: bytes(text),
+        lifetime: Duration.millis(lifetime)
+      }))
+      return () => runEach(sessions, ({ token, data, lifetime }) => store.set(token, data, lifetime))
+    },
+    find: (tokens) => runEach(tokens, store.get, (data) => data !== undefined),
+    delete: (tokens) => runEach(tokens, store.remove)
+  }
+}
 
 /** Issues a call an item, and waits for all of their callbacks. */
 const callEach = <A>(items: ReadonlyArray<A>, call: (item: A, done: (error?: unknown) => void) => void) =>

@@ -16,7 +16,7 @@ export const targetsOf = ({ measurements }: Results, sessions: number): Readonly
   const operation = (figure: Figure) => median("operations", "MemStore", figure)
   const sweep = (figure: Figure) => median("cleanup50", "MemStore", figure)
   const fewest = Math.min(...measurements.filter((m) => m.part === "operations").map((m) => m.sessions))
-  const requests = (subject: string) => median("http", subject, "requests")
+  const requests = (subject: string) => median("http", subject, "requests", 64)
 
   const atMost = (name: string, limit: number, value: number, than = 1): Target => ({
     name,
