@@ -121,7 +121,7 @@ const bench = Command.make(
     rounds: Flag.Int("rounds").pipe(Flag.withDescription("Rounds, of which the median counts"), Flag.withDefault(3)),
     seconds: Flag.Int("seconds").pipe(
       Flag.withDescription("Seconds that each server is under load"),
-      Flag.withDefault(5)
+      Flag.withDefault(3)
     ),
     output: Flag.Directory("output").pipe(
       Flag.withDescription("Where results.json and stalls.svg are written"),

@@ -9,7 +9,7 @@ import { Schema } from "effect"
 import { timesOf } from "./eventLoop.ts"
 import { Figures } from "./results.ts"
 
-const [port, seconds] = Schema.decodeUnknownSync(Schema.Tuple([Schema.NumberFromString, Schema.NumberFromString]))(
+const [port, seconds] = Schema.decodeUnknownSync(Schema.Tuple([Schema.FiniteFromString, Schema.FiniteFromString]))(
   process.argv.slice(2)
 )
 const url = `http://127.0.0.1:${port}`
@@ -36,7 +36,7 @@ const load = async (cookies: ReadonlyArray<string>, duration: number) => {
 
 const visitors = await Promise.all(Array.from({ length: connections }, () => visit()))
 const cookies = visitors.map(({ cookie }) => cookie)
-const warmUp = await load(cookies, Math.min(2, seconds))
+const warmUp = await load(cookies, Math.min(1, seconds))
 const { requests, times, ...measured } = await load(cookies, seconds)
 
 if (cookies[0] !== "") {

@@ -6,7 +6,7 @@ import { Figures, Part } from "./results.ts"
 import { peers } from "./stores.ts"
 
 const [part, store, sessions] = Schema.decodeUnknownSync(
-  Schema.Tuple([Part, Schema.Literals(Object.keys(peers) as Array<keyof typeof peers>), Schema.NumberFromString])
+  Schema.Tuple([Part, Schema.Literals(Object.keys(peers) as Array<keyof typeof peers>), Schema.FiniteFromString])
 )(process.argv.slice(2))
 
 const measure = () => {
