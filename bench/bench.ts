@@ -61,12 +61,43 @@ const measureServer = (subject: string, script: string, seconds: number) =>
     Effect.catchTag("PlatformError", (cause) => Effect.fail(new MeasurementError({ subject, cause })))
   )
 
+/** Builds the program that measures scs/memstore itself, in a folder where Go may write what it fetches. */
+const buildScs = Effect.gen(function* () {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const cwd = yield* fs.makeTempDirectoryScoped()
+  yield* fs.copyFile(fileURLToPath(new URL("scs/main.go", import.meta.url)), path.join(cwd, "main.go"))
+  for (const args of [
+    ["mod", "init", "bench"],
+    ["get", "github.com/alexedwards/scs/v2@v2.8.0"],
+    ["build", "-o", "bench", "."]
+  ]) {
+    if ((yield* spawner.exitCode(ChildProcess.make("go", args, { cwd }))) !== 0) return Option.none()
+  }
+  return Option.some(path.join(cwd, "bench"))
+}).pipe(
+  Effect.orElseSucceed(() => Option.none<string>()),
+  Effect.tap((program) =>
+    Option.isNone(program)
+      ? Console.error("scs/memstore is left out: Go is not installed, or could not fetch and build it")
+      : Effect.void
+  )
+)
+
 interface Plan {
   readonly part: Part
   readonly subject: string
   readonly sessions: number
   readonly measure: ReturnType<typeof measureServer>
 }
+
+const scsPlan = (program: string, part: Part, sessions: number): Plan => ({
+  part,
+  subject: "scs/memstore (Go)",
+  sessions,
+  measure: measure("scs/memstore (Go)", program, [part, `${sessions}`])
+})
 
 const storePlans = (part: Exclude<Part, "http">, sessions: number): Array<Plan> =>
   Object.entries(peers)
@@ -131,11 +162,18 @@ const bench = Command.make(
   Effect.fnUntraced(function* ({ parts, sessions, rounds, seconds, output }) {
     const wanted = (part: (typeof parts)[number]) => parts.length === 0 || parts.includes(part)
     const sizes = sessions.length === 0 ? [10_000, 100_000, 1_000_000] : sessions
+    const storeParts = [
+      ...(wanted("stores") ? (["operations"] as const) : []),
+      ...(wanted("cleanup") ? (["cleanup50", "cleanup1"] as const) : [])
+    ]
+    const scs = storeParts.length === 0 ? Option.none() : yield* buildScs
     const plans = [
-      ...sizes.flatMap((size) => [
-        ...(wanted("stores") ? storePlans("operations", size) : []),
-        ...(wanted("cleanup") ? [...storePlans("cleanup50", size), ...storePlans("cleanup1", size)] : [])
-      ]),
+      ...sizes.flatMap((size) =>
+        storeParts.flatMap((part) => [
+          ...storePlans(part, size),
+          ...Option.match(scs, { onNone: () => [], onSome: (program) => [scsPlan(program, part, size)] })
+        ])
+      ),
       ...(wanted("http") ? serverPlans(seconds) : [])
     ]
     const results: Results = {
@@ -154,7 +192,7 @@ const bench = Command.make(
     )
     yield* fs.writeFileString(path.join(output, "stalls.svg"), yield* plotStalls(results))
     yield* Console.log(tablesOf(results))
-  })
+  }, Effect.scoped)
 ).pipe(Command.withDescription("Measures session stores, and servers with sessions, beside each other"))
 
 bench.pipe(Command.run({ version: "0" }), Effect.provide(NodeServices.layer), NodeRuntime.runMain)
