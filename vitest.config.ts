@@ -21,5 +21,6 @@ export default defineConfig({
       { find: /^effect-sessions\/(.*)$/, replacement: source("$1") }
     ]
   },
-  test: { include: ["test/**/*.test.ts"] }
+  // The default of five seconds is short for tests with servers on a busy machine.
+  test: { include: ["test/**/*.test.ts"], testTimeout: 30_000, hookTimeout: 30_000 }
 })

@@ -6,7 +6,7 @@
  * cookie set, each where there is something to save or to send. {@link apiMiddleware} is the same for `HttpApi`.
  */
 import type { Types } from "effect"
-import { Cause, Clock, DateTime, Duration, Effect, Exit, Formatter, Option, Redacted, Result } from "effect"
+import { Cause, Clock, Context, DateTime, Duration, Effect, Exit, Formatter, Option, Redacted, Result } from "effect"
 import { Cookies, HttpEffect, HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { type HttpApiMiddleware, HttpApiSecurity } from "effect/http-api"
 import type * as Session from "./Session.ts"
@@ -93,13 +93,22 @@ const isProduced = (exit: Exit.Exit<unknown, unknown>): boolean =>
       (Cause.isDieReason(reason) && HttpServerResponse.isHttpServerResponse(reason.defect))
   )
 
+const localhost = /^(.+\.)?localhost$|^127\.\d+\.\d+\.\d+$|^\[::1\]$/i
+
+const isInsecure = ({ headers, originalUrl, protocol }: HttpServerRequest.HttpServerRequest): boolean => {
+  const host = /^http:\/\/(\[[^\]]*\]|[^/:?#]*)/i.exec(originalUrl)?.[1]
+  // A proxy that ends TLS may say so in these headers. They are not to be trusted, and good enough for a hint.
+  const isProxied = /https/i.test(`${protocol} ${headers["x-forwarded-proto"]} ${headers.forwarded}`)
+  return host !== undefined && !localhost.test(host) && !isProxied
+}
+
 const internalServerError = HttpServerResponse.empty({ status: 500 })
 
 const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
   session: Session.ServiceClass<Self, Id, A>,
   options: Options
 ) {
-  const store = yield* SessionStore
+  const stores = Context.make(SessionStore, yield* SessionStore)
   const { name = "session", persist = true } = options.cookie ?? {}
   const attributes = makeAttributes(name, options.cookie ?? {})
 
@@ -107,6 +116,19 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
     Effect.as(Effect.logError(`${session.key}: the session could not be kept`, cause), internalServerError)
 
   const onError = options.onError ?? ((error) => fail(Cause.fail(error)))
+
+  let isWarned = !attributes.secure
+
+  const warn = (request: HttpServerRequest.HttpServerRequest) =>
+    Effect.suspend(() => {
+      if (isWarned || !isInsecure(request)) return Effect.void
+      isWarned = true
+      return Effect.logWarning(
+        `${session.key}: a secure cookie was set over plain HTTP. Browsers drop it, and every request starts a new ` +
+          `session. Serve HTTPS; to develop, use http://localhost, or the cookie option secure: false. ` +
+          `Behind a proxy that ends TLS, have it send X-Forwarded-Proto.`
+      )
+    })
 
   const setCookie = (response: Response, token: string, lifetime: Attributes): Response =>
     append(
@@ -118,11 +140,16 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
 
   const isPersistent = (rememberMe: boolean): boolean => persist || rememberMe
 
-  const send = Effect.fnUntraced(function* (response: Response, committed: Session.Committed) {
+  const send = Effect.fnUntraced(function* (
+    request: HttpServerRequest.HttpServerRequest,
+    response: Response,
+    committed: Session.Committed
+  ) {
     const { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token } = committed
     const persistent = isPersistent(rememberMe)
     const isPersistenceNew = isRememberMeNew && persistent !== isPersistent(!rememberMe)
     if (!isTokenNew && !isPersistenceNew && !(persistent && isExpiryNew)) return response
+    yield* warn(request)
     if (!persistent) return setCookie(response, Redacted.value(token), {})
     const seconds = Math.ceil(DateTime.toEpochMillis(expiry) / 1000)
     const left = Math.ceil((DateTime.toEpochMillis(expiry) - (yield* Clock.currentTimeMillis)) / 1000)
@@ -133,11 +160,11 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
   })
 
   const commit = Effect.fnUntraced(
-    function* (current: Session.Session<A>, response: Response, hadCookie: boolean) {
+    function* (current: Session.Session<A>, request: HttpServerRequest.HttpServerRequest, response: Response) {
       const isDestroyed = (yield* current.status) === "destroyed"
       const committed = yield* current.commit
-      if (Option.isSome(committed)) return yield* send(response, committed.value)
-      return isDestroyed && hadCookie
+      if (Option.isSome(committed)) return yield* send(request, response, committed.value)
+      return isDestroyed && name in request.cookies
         ? setCookie(response, "", { maxAge: Duration.zero, expires: new Date(0) })
         : response
     },
@@ -145,11 +172,11 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
     Effect.catchCause(fail)
   )
 
-  return Effect.fnUntraced(function* (httpEffect: Effect.Effect<Response, Types.unhandled, Self>) {
+  return Effect.fnUntraced(function* (httpEffect: Effect.Effect<Response, Types.unhandled, Self | SessionStore>) {
     const request = yield* HttpServerRequest.HttpServerRequest
     const cookie = request.cookies[name]
     const token = cookie === undefined ? undefined : Redacted.make(cookie, { label: "session token" })
-    const opened = yield* Effect.result(Effect.provideService(session.open(token), SessionStore, store))
+    const opened = yield* Effect.result(Effect.provideContext(session.open(token), stores))
 
     let handle = (response: Response) => Effect.succeed(response)
     yield* HttpEffect.appendPreResponseHandler((_, response) =>
@@ -157,10 +184,10 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
     )
     if (Result.isFailure(opened)) return yield* onError(opened.failure)
     return yield* httpEffect.pipe(
-      Effect.provideService(session, opened.success),
+      Effect.provideContext(Context.add(stores, session, opened.success)),
       Effect.onExit((exit) =>
         Effect.sync(() => {
-          if (isProduced(exit)) handle = (response) => commit(opened.success, response, cookie !== undefined)
+          if (isProduced(exit)) handle = (response) => commit(opened.success, request, response)
         })
       )
     )
@@ -173,7 +200,8 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
  * **When to use**: with `HttpRouter`. Provide its `layer` to the routes that need a session; each names the session
  * class as a requirement until it is.
  *
- * **Details**: the session is opened before the handler, by the token in the cookie. It is committed, and the cookie
+ * **Details**: the routes are given the store too, so that `sessions` and `open` of the class work in a handler. The
+ * session is opened before the handler, by the token in the cookie. It is committed, and the cookie
  * set, when there is a response and before the head of it is sent: for a success, a redirect, an error of the handler's
  * and a body that streams. After a defect, or where the client went away, nothing is committed. What a streaming body
  * changes comes too late for that; it has to call `commit` itself. Every response of such a route says `Vary: Cookie`,
@@ -218,13 +246,13 @@ export const middleware = <Self, Id extends string, A>(
   session: Session.ServiceClass<Self, Id, A>,
   options: Options = {}
 ): HttpRouter.Middleware<{
-  provides: Self
+  provides: Self | SessionStore
   handles: never
   error: never
   requires: never
   layerError: never
   layerRequires: SessionStore
-}> => HttpRouter.middleware<{ provides: Self }>()(make(session, options))
+}> => HttpRouter.middleware<{ provides: Self | SessionStore }>()(make(session, options))
 
 /**
  * Makes the service of an `HttpApiMiddleware` that gives the endpoints of an `HttpApi` a session.
@@ -264,7 +292,8 @@ export const middleware = <Self, Id extends string, A>(
 export const apiMiddleware = <Self, Id extends string, A>(
   session: Session.ServiceClass<Self, Id, A>,
   options: Options = {}
-): Effect.Effect<HttpApiMiddleware.HttpApiMiddleware<Self, never, never>, never, SessionStore> => make(session, options)
+): Effect.Effect<HttpApiMiddleware.HttpApiMiddleware<Self | SessionStore, never, never>, never, SessionStore> =>
+  make(session, options)
 
 /**
  * Describes the session cookie to OpenAPI, as the security scheme of an `HttpApiMiddleware`.

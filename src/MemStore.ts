@@ -14,19 +14,16 @@ import {
   Config,
   Context,
   DateTime,
-  Duration,
+  type Duration,
   Effect,
-  Fiber,
-  Formatter,
   HashMap,
   Layer,
   Metric,
   Option,
-  Predicate,
   Ref,
-  Schedule,
   Stream
 } from "effect"
+import * as Cleanup from "./Cleanup.ts"
 import { SessionStore, type SessionStoreOperations } from "./SessionStore.ts"
 
 /**
@@ -120,43 +117,6 @@ const sessionsHeld = Metric.gauge("sessions_held", {
   description: "Sessions in memory after the last sweep, those that expired since included"
 })
 
-const sessionsSwept = Metric.counter("sessions_swept", {
-  description: "Expired sessions that cleanup removed from memory so far",
-  incremental: true
-})
-
-const sweepDuration = Metric.timer("session_sweep_duration", {
-  description: "Time that a sweep took from start to end"
-})
-
-const units = [
-  "weeks",
-  "days",
-  "hours",
-  "minutes",
-  "seconds",
-  "milliseconds",
-  "microseconds",
-  "nanoseconds"
-] as const satisfies ReadonlyArray<keyof Duration.DurationObject>
-
-// `Duration` reads a NaN, and an object that names no unit, as zero. Here that would silently mean no cleanup.
-const isDurationInput = (input: Duration.Input): boolean => {
-  if (typeof input !== "object" || Duration.isDuration(input)) return !Number.isNaN(input)
-  const parts = "length" in input ? input : units.map((unit) => input[unit]).filter(Predicate.isNotUndefined)
-  return parts.length > 0 && parts.every((part) => Predicate.isNumber(part) && !Number.isNaN(part))
-}
-
-const decodeInterval = (input: Duration.Input): Effect.Effect<Duration.Duration> =>
-  Duration.fromInput(input).pipe(
-    Option.filter(() => isDurationInput(input)),
-    Option.match({
-      onNone: () =>
-        Effect.die(new TypeError(`MemStore: the cleanup interval is no duration: ${Formatter.format(input)}`)),
-      onSome: Effect.succeed
-    })
-  )
-
 /**
  * An in-memory session store: its service tag, its constructors and its layers.
  *
@@ -207,8 +167,7 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    */
   static readonly makeWithCleanupInterval: (
     interval: Duration.Input
-  ) => Effect.Effect<MemStore["Service"], never, Scope.Scope> = Effect.fnUntraced(function* (input) {
-    const interval = yield* decodeInterval(input)
+  ) => Effect.Effect<MemStore["Service"], never, Scope.Scope> = Effect.fnUntraced(function* (interval) {
     const state = yield* Ref.make<Sessions>(HashMap.empty())
 
     const find: MemStoreOperations["find"] = (token) =>
@@ -283,27 +242,18 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
       return Stream.runForEachArray(expired, (page) =>
         Effect.flatMap(removeExpired(page), (removed) => {
           swept += removed
-          return Metric.update(sessionsSwept, removed)
+          return Metric.update(Cleanup.sessionsSwept, removed)
         })
       ).pipe(Effect.map(() => swept))
     })
 
-    const report = Effect.fnUntraced(function* (duration: Duration.Duration, swept: number) {
+    const report = Effect.fnUntraced(function* (swept: number) {
       const held = yield* size
       yield* Metric.update(sessionsHeld, held)
-      yield* Metric.update(sweepDuration, duration)
       yield* Effect.logDebug(`Session cleanup removed ${swept} expired sessions and left ${held}`)
     })
 
-    const cleanup = Effect.flatMap(Effect.timed(sweep), ([duration, swept]) =>
-      // An application's logger that throws must not end the cleanup, which would fill the memory in silence.
-      Effect.catchDefect(report(duration, swept), () => Effect.void)
-    )
-
-    const stopCleanup =
-      Duration.isPositive(interval) && Duration.isFinite(interval)
-        ? Fiber.interrupt(yield* Effect.forkScoped(Effect.schedule(cleanup, Schedule.spaced(interval))))
-        : Effect.void
+    const stopCleanup = yield* Cleanup.start({ store: "MemStore", interval, sweep, report })
 
     return MemStore.of({ find, commit, replace, delete: remove, all, entries, size, stopCleanup })
   })

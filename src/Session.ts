@@ -30,7 +30,8 @@ import {
   Result,
   Schema,
   Semaphore,
-  Stream
+  Stream,
+  Tracer
 } from "effect"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Base64Url from "effect/encoding/Base64Url"
@@ -419,13 +420,18 @@ export const Service =
     const conflicts = Metric.withAttributes(sessionConflicts, attributes)
     const undecoded = Metric.withAttributes(sessionsUndecodable, attributes)
 
+    // A span costs two microseconds, which nobody sees who has no tracer.
     const traced = <B, E>(effect: Effect.Effect<B, E>, name: string): Effect.Effect<B, E> =>
-      Effect.withSpan(effect, name, { attributes, captureStackTrace: false })
+      Effect.flatMap(Tracer.Tracer, (tracer) =>
+        tracer === Tracer.nativeTracer
+          ? effect
+          : Effect.withSpan(effect, name, { attributes, captureStackTrace: false })
+      )
 
     const keyOf = (token: Redacted.Redacted<string>): string =>
       hashToken ? sha256(Redacted.value(token)) : Redacted.value(token)
 
-    const encode = Effect.fnUntraced(function* ({ value, deadline, idleTimeout, rememberMe }: Contents<A>) {
+    const encode = Effect.fnUntracedEager(function* ({ value, deadline, idleTimeout, rememberMe }: Contents<A>) {
       const encoded = yield* Effect.catch(encodeValue(value), (error) =>
         Effect.die(new TypeError(`${key}: the value does not fit its schema: ${error.message}`))
       )
@@ -437,7 +443,7 @@ export const Service =
     const decodeError = (cause: unknown) => new SessionDecodeError({ session: key, cause })
 
     /** `none` for a session of another class. */
-    const decode = Effect.fnUntraced(function* (
+    const decode = Effect.fnUntracedEager(function* (
       data: Uint8Array
     ): Effect.fn.Return<Option.Option<Contents<A>>, SessionDecodeError> {
       const text = yield* Effect.try({ try: () => utf8.decode(data), catch: decodeError })
@@ -663,6 +669,12 @@ export const Service =
         const added = self.#changes.length
         const contents = self.#contents
         const data = yield* encode(contents)
+        // A change that changed nothing, such as that of a flash message which was not there, is no reason for a session.
+        const untouched = { ...origin.contents, value: initial() }
+        if (!origin.isModified && Bytes.Equivalence(data, yield* encode(untouched))) {
+          self.#setOrigin({ ...origin, contents }, self.#changes.slice(added))
+          return Option.none()
+        }
         const token = yield* makeToken
         const stored: Stored<A> = { _tag: "Stored", key: keyOf(token), token: Option.some(token), data, contents }
         const expiry = expiryOf(contents, yield* Clock.currentTimeMillis)

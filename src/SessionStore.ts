@@ -12,7 +12,7 @@ import { Context, Schema } from "effect"
  * What every session store can do.
  *
  * A session is **active** while `now <= expiry`, by Effect's `Clock`, and expired from then on. All operations agree on
- * this.
+ * this. Where the server behind a store removes what has expired, as Redis does, it goes by the clock of that server.
  *
  * **When to use**: as the type of a store of your own. To use a store, ask for the tag {@link SessionStore}.
  *

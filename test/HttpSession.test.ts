@@ -71,7 +71,7 @@ const makeBrowser = (handler: (request: Request, context: Context.Context<never>
     const context = yield* Effect.context<never>()
     const now = yield* Clock.currentTimeMillis
     const response = yield* Effect.promise(() =>
-      handler(new Request(`http://localhost${path}`, { ...init, headers }), context)
+      handler(new Request(new URL(path, "http://localhost"), { ...init, headers }), context)
     )
     const received = Cookies.fromSetCookie(response.headers.getSetCookie())
     for (const cookie of Object.values(received.cookies)) {
@@ -91,7 +91,11 @@ const makeBrowser = (handler: (request: Request, context: Context.Context<never>
   }
 }
 
-type Handler = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, UserSession | HttpRouter.Provided>
+type Handler = Effect.Effect<
+  HttpServerResponse.HttpServerResponse,
+  unknown,
+  UserSession | SessionStore | HttpRouter.Provided
+>
 
 /** Routes by path, each with a session, for every method. */
 const routes = (handlers: Record<`/${string}`, Handler>, options?: HttpSession.Options) =>
@@ -481,6 +485,37 @@ describe("HttpSession", () => {
       )
     )
 
+    it.effect(
+      "that is secure is warned of, once, where it is set over plain HTTP and not on localhost",
+      test(() => {
+        const logged: Array<unknown> = []
+        const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel}: ${String(message)}`))
+        return Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/visit": visit, "/": read }))
+          const lenient = yield* serve(routes({ "/visit": visit }, { cookie: { secure: false } }))
+          for (const origin of [
+            "http://localhost",
+            "http://app.localhost:3000",
+            "http://127.0.0.1",
+            "http://[::1]:80"
+          ]) {
+            yield* browser.another().send(`${origin}/visit`)
+          }
+          yield* browser.another().send("https://example.com/visit")
+          yield* browser.another().send("http://example.com/")
+          yield* browser.another().send("http://example.com/visit", { headers: { "x-forwarded-proto": "https" } })
+          yield* browser
+            .another()
+            .send("http://example.com/visit", { headers: { forwarded: "for=1.2.3.4;proto=https" } })
+          yield* lenient.send("http://example.com/visit")
+          assert.deepStrictEqual(logged, [])
+          for (let i = 0; i < 2; i++) yield* browser.another().send("http://localhost.example.com/visit")
+          assert.lengthOf(logged, 1)
+          assert.match(String(logged[0]), /^Warn: test\/UserSession: a secure cookie was set over plain HTTP/)
+        }).pipe(Effect.provide(Logger.layer([logger])))
+      })
+    )
+
     for (const value of malformed) {
       it.effect(
         `opens a new session where it is ${JSON.stringify(value.slice(0, 20))}`,
@@ -628,10 +663,7 @@ describe("HttpSession", () => {
             yield* session.destroy
             return HttpServerResponse.empty()
           })
-          const store = yield* SessionStore
-          const browser = yield* serve(
-            routes({ "/": read, "/log-in": logIn, "/log-out": Effect.provideService(logOut, SessionStore, store) })
-          )
+          const browser = yield* serve(routes({ "/": read, "/log-in": logIn, "/log-out": logOut }))
           const [phone, other] = [browser.another(), browser.another()]
           for (const it of [browser, phone]) yield* it.send("/log-in", { headers: { "x-user": "ada" } })
           yield* other.send("/log-in", { headers: { "x-user": "grace" } })

@@ -23,7 +23,8 @@ import {
 } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, SessionStore } from "effect-sessions"
-import { bytes, sessionStoreTest } from "./SessionStoreTest.ts"
+import { bytes } from "./counter.ts"
+import { sessionStoreTest } from "./SessionStoreTest.ts"
 
 const fromNow = (duration: Duration.Input) => Effect.map(DateTime.now, DateTime.addDuration(duration))
 
@@ -42,7 +43,7 @@ const withStore = <A, E>(
   body: (store: MemStore["Service"]) => Effect.Effect<A, E>
 ): Effect.Effect<A, E> => Effect.scoped(Effect.flatMap(MemStore.makeWithCleanupInterval(interval), body))
 
-sessionStoreTest("MemStore", MemStore.layer)
+sessionStoreTest("MemStore", MemStore.layer, it.effect)
 
 describe("expiry", () => {
   it.effect("is inclusive: a session is active at its expiry and expired a millisecond later", () =>

@@ -21,7 +21,6 @@ import {
 } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
-import { bytes } from "./SessionStoreTest.ts"
 
 // Without cleanup: to adjust the clock by days is to wait for thousands of sweeps.
 const memory = MemStore.layerWithCleanupInterval(0)
@@ -59,6 +58,8 @@ class StrictSession extends Session.Service<StrictSession>()("test/UserSession",
   initial: () => ({ user: "nobody" }),
   undecodable: "fail"
 }) {}
+
+const bytes = (text: string) => new TextEncoder().encode(text)
 
 const visit = (user: typeof User.Type): typeof User.Type => ({ ...user, visits: user.visits + 1 })
 
@@ -390,6 +391,20 @@ describe("Session", () => {
           assert.deepStrictEqual(yield* session.commit, Option.none())
           assert.deepStrictEqual(spy.calls, [])
           assert.strictEqual(yield* store.size, 0)
+        })
+      )
+    )
+
+    it.effect("writes nothing for a new session whose changes changed nothing", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const session = yield* UserSession.open()
+          yield* session.modify(({ userId, ...user }) => [userId, user])
+          assert.deepStrictEqual(yield* session.commit, Option.none())
+          assert.strictEqual(yield* session.status, "unmodified")
+          assert.deepStrictEqual(spy.calls, [])
+          yield* session.rememberMe(true)
+          assert.isTrue(Option.isSome(yield* session.commit))
         })
       )
     )

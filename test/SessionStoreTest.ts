@@ -1,11 +1,10 @@
 /**
  * The contract of `SessionStore` as a suite of tests, for every store to run.
  */
-import { assert, it as baseIt, describe, type Vitest } from "@effect/vitest"
-import { DateTime, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
-import { SessionStore } from "../src/SessionStore.ts"
-
-export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
+import { assert, describe, type Vitest } from "@effect/vitest"
+import { DateTime, Duration, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
+import { SessionStore } from "effect-sessions"
+import { bytes, increment } from "./counter.ts"
 
 const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
 const anHourAgo = Effect.map(DateTime.now, DateTime.subtract({ hours: 1 }))
@@ -30,18 +29,27 @@ const oddTokens = [
 /**
  * Runs the contract against a store. The layer is built anew for each test and must provide an empty store.
  *
- * A store whose expiry follows the clock of another machine passes `it.live` as `test`; no test of the contract waits.
+ * The test is `it.effect`, and for a store that follows the clock of another machine one with live services. No test of the
+ * contract waits.
  */
-export const sessionStoreTest = <E>(
+export const sessionStoreTest = <E, R = never>(
   name: string,
-  layer: Layer.Layer<SessionStore, E>,
-  test: Vitest.Tester<Scope.Scope> = baseIt.effect
+  layer: Layer.Layer<SessionStore, E, R>,
+  test: Vitest.Tester<R | Scope.Scope>
 ) => {
   const it = <A, E2>(title: string, body: (store: SessionStore["Service"]) => Effect.Effect<A, E2>) =>
     test(title, () => Effect.provide(Effect.flatMap(SessionStore, body), layer))
 
   const entriesOf = (store: SessionStore["Service"]) =>
     Effect.map(Stream.runCollect(store.entries), (entries) => HashMap.fromIterable(entries))
+
+  /** Commits 3,000 sessions, more than a store reads at a time. */
+  const commitMany = (store: SessionStore["Service"], expiry: (i: number) => DateTime.DateTime) =>
+    Effect.forEach(
+      Array.from({ length: 3_000 }, (_, i) => i),
+      (i) => store.commit(`token ${i}`, bytes(`data ${i}`), expiry(i)),
+      { concurrency: 10, discard: true }
+    )
 
   describe(`${name} keeps the contract of SessionStore`, () => {
     describe("find", () => {
@@ -98,6 +106,23 @@ export const sessionStoreTest = <E>(
           assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("new")))
           yield* store.commit("token", bytes("new"), yield* anHourAgo)
           assert.deepStrictEqual(yield* store.find("token"), Option.none())
+        }))
+
+      it("takes an expiry long past, at the end of time, or between two milliseconds", (store) =>
+        Effect.gen(function* () {
+          for (const past of [-8.64e15, -1]) {
+            yield* store.commit("token", bytes("data"), yield* inAnHour)
+            yield* store.commit("token", bytes("data"), DateTime.makeUnsafe(past))
+            assert.deepStrictEqual(yield* store.find("token"), Option.none())
+          }
+          for (const future of [
+            DateTime.makeUnsafe(8.64e15),
+            DateTime.addDuration(yield* inAnHour, Duration.micros(1_500n))
+          ]) {
+            yield* store.commit("token", bytes("data"), future)
+            assert.isTrue(yield* store.replace("token", bytes("data"), bytes("data"), future))
+            assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+          }
         }))
 
       it("brings an expired session back to life", (store) =>
@@ -209,16 +234,16 @@ export const sessionStoreTest = <E>(
         Effect.gen(function* () {
           const expiry = yield* inAnHour
           yield* store.commit("token", bytes("0"), expiry)
-          const increment = Effect.gen(function* () {
-            const found = Option.getOrThrow(yield* store.find("token"))
-            yield* Effect.yieldNow
-            const next = bytes(`${Number(new TextDecoder().decode(found)) + 1}`)
-            return yield* store.replace("token", found, next, expiry)
-          })
-          yield* Effect.replicateEffect(Effect.repeat(increment, { until: (won) => won }), 100, {
-            concurrency: "unbounded"
-          })
+          yield* Effect.replicateEffect(increment(store, "token", expiry), 100, { concurrency: "unbounded" })
           assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("100")))
+        }))
+
+      it("counts to exactly 1,000 where 10 fibers make 1,000 increments", (store) =>
+        Effect.gen(function* () {
+          const expiry = yield* inAnHour
+          yield* store.commit("token", bytes("0"), expiry)
+          yield* Effect.replicateEffect(increment(store, "token", expiry), 1_000, { concurrency: 10 })
+          assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("1000")))
         }))
     })
 
@@ -254,9 +279,7 @@ export const sessionStoreTest = <E>(
           Effect.gen(function* () {
             const active = yield* inAnHour
             const expired = yield* anHourAgo
-            for (let i = 0; i < 3_000; i++) {
-              yield* store.commit(`token ${i}`, bytes(`data ${i}`), i % 3 === 0 ? active : expired)
-            }
+            yield* commitMany(store, (i) => (i % 3 === 0 ? active : expired))
             const found = yield* read(store)
             assert.strictEqual(HashMap.size(found), 1_000)
             for (let i = 0; i < 3_000; i += 3) {
@@ -286,7 +309,7 @@ export const sessionStoreTest = <E>(
       it("returns each token once", (store) =>
         Effect.gen(function* () {
           const expiry = yield* inAnHour
-          for (let i = 0; i < 3_000; i++) yield* store.commit(`token ${i}`, bytes("data"), expiry)
+          yield* commitMany(store, () => expiry)
           assert.strictEqual(yield* Stream.runCount(store.entries), 3_000)
         }))
     })

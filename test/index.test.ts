@@ -1,8 +1,12 @@
 import { execFileSync } from "node:child_process"
+import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
+import manifest from "../package.json" with { type: "json" }
 
-const source = (module: string) => new URL(`../src/${module}.ts`, import.meta.url).href
+const folder = new URL("../src/", import.meta.url)
+
+const source = (module: string) => new URL(`${module}.ts`, folder).href
 
 const hooks = `
   import { writeSync } from "node:fs"
@@ -40,5 +44,38 @@ describe("the root entry", () => {
 
   it("can be told by this from an entry that does", () => {
     assert.isTrue(loadedBesides("HttpSession").some(isUnwanted))
+  })
+})
+
+/** What a module imports, and all that its imports import. */
+const importsOf = (module: string, found = new Set<string>()): ReadonlySet<string> => {
+  const code = readFileSync(new URL(module, folder), "utf8").replace(/^\s*\*.*$/gm, "")
+  for (const [, imported] of code.matchAll(/(?:from|import) "([^"]+)"/g)) {
+    if (imported === undefined || found.has(imported)) continue
+    found.add(imported)
+    if (imported.startsWith("./")) importsOf(imported.slice(2), found)
+  }
+  return found
+}
+
+describe("the other entries", () => {
+  it("are the modules of the package that are public", () => {
+    const modules = readdirSync(folder).map((file) => `./${file.replace(".ts", "")}`)
+    const internal = ["./Cleanup"]
+    assert.deepStrictEqual(
+      Object.keys(manifest.exports).sort(),
+      [".", "./package.json", ...modules.filter((module) => module !== "./index" && !internal.includes(module))].sort()
+    )
+  })
+
+  it("load nothing but Effect, which is the only dependency", () => {
+    for (const [module, imports] of [
+      ["RedisStore.ts", ["effect", "effect/persistence/Redis", "node:buffer"]],
+      ["SqlStore.ts", ["effect", "effect/sql/SqlClient", "effect/sql/SqlError", "effect/sql/Statement", "node:buffer"]]
+    ] as const) {
+      assert.deepStrictEqual([...importsOf(module)].filter((name) => !name.startsWith("./")).sort(), [...imports])
+    }
+    assert.deepStrictEqual(Object.keys(manifest.peerDependencies), ["effect"])
+    assert.isFalse("dependencies" in manifest)
   })
 })

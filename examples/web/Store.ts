@@ -1,0 +1,37 @@
+/**
+ * Where the sessions are kept: `SESSION_STORE` is `memory` (the default), `redis` or `postgres`. The rest of the
+ * application does not know.
+ */
+import { NodeRedis } from "@effect/platform-node"
+import { PgClient } from "@effect/sql-pg"
+import { Config, Effect, Layer, Redacted, Schema } from "effect"
+import type { RedisError } from "effect/persistence/Redis"
+import type { SqlError } from "effect/sql/SqlError"
+import { MemStore, type SessionStore } from "effect-sessions"
+import { RedisStore } from "effect-sessions/RedisStore"
+import { SqlStore } from "effect-sessions/SqlStore"
+
+const inRedis = RedisStore.layer.pipe(
+  Layer.provide(
+    NodeRedis.layerConfig({
+      url: Config.withDefault(Config.String("REDIS_URL"), "redis://localhost:6379"),
+      disableOfflineQueue: Config.succeed(true) // fail at once while Redis is away, rather than wait
+    })
+  )
+)
+
+const inPostgres = SqlStore.layer.pipe(
+  Layer.provide(
+    PgClient.layerConfig({
+      url: Config.withDefault(Config.Redacted("DATABASE_URL"), Redacted.make("postgres://localhost:5432/postgres"))
+    })
+  )
+)
+
+export const Store = Layer.unwrap(
+  Effect.map(
+    Config.withDefault(Config.schema(Schema.Literals(["memory", "redis", "postgres"]), "SESSION_STORE"), "memory"),
+    (name): Layer.Layer<SessionStore, Config.ConfigError | RedisError | SqlError> =>
+      ({ memory: MemStore.layer, redis: inRedis, postgres: inPostgres })[name]
+  )
+)

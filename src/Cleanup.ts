@@ -1,0 +1,72 @@
+/**
+ * The cleanup that sweeping stores have in common: a scoped fiber that runs a sweep at an interval, whatever becomes of
+ * the sweep before.
+ */
+import type { Scope } from "effect"
+import { Cause, Duration, Effect, Fiber, Formatter, Metric, Option, Predicate, Schedule } from "effect"
+
+/** To be updated as a sweep goes, so that a sweep that is stopped half-way counts too. */
+export const sessionsSwept = Metric.counter("sessions_swept", {
+  description: "Expired sessions that cleanup removed so far",
+  incremental: true
+})
+
+const sweepDuration = Metric.timer("session_sweep_duration", {
+  description: "Time that a sweep took from start to end"
+})
+
+const units = [
+  "weeks",
+  "days",
+  "hours",
+  "minutes",
+  "seconds",
+  "milliseconds",
+  "microseconds",
+  "nanoseconds"
+] as const satisfies ReadonlyArray<keyof Duration.DurationObject>
+
+// `Duration` reads a NaN, and an object that names no unit, as zero. Here that would silently mean no cleanup.
+const isDurationInput = (input: Duration.Input): boolean => {
+  if (typeof input !== "object" || Duration.isDuration(input)) return !Number.isNaN(input)
+  const parts = "length" in input ? input : units.map((unit) => input[unit]).filter(Predicate.isNotUndefined)
+  return parts.length > 0 && parts.every((part) => Predicate.isNumber(part) && !Number.isNaN(part))
+}
+
+const decodeInterval = (store: string, input: Duration.Input): Effect.Effect<Duration.Duration> =>
+  Duration.fromInput(input).pipe(
+    Option.filter(() => isDurationInput(input)),
+    Option.match({
+      onNone: () =>
+        Effect.die(new TypeError(`${store}: the cleanup interval is no duration: ${Formatter.format(input)}`)),
+      onSome: Effect.succeed
+    })
+  )
+
+/**
+ * Starts the cleanup in the current scope and returns the effect that stops it. The first sweep comes one interval after
+ * the start, each further one an interval after the end of the one before. An interval of zero, a negative or an
+ * infinite one means no cleanup; dies with a `TypeError` that names store and value where it is no duration at all.
+ */
+export const start: <E>(options: {
+  readonly store: string
+  readonly interval: Duration.Input
+  /** Removes expired sessions and says how many. */
+  readonly sweep: Effect.Effect<number, E>
+  readonly report: (swept: number) => Effect.Effect<void>
+}) => Effect.Effect<Effect.Effect<void>, never, Scope.Scope> = ({ store, interval, sweep, report }) => {
+  const cleanup = Effect.timed(sweep).pipe(
+    Effect.flatMap(([duration, swept]) => Effect.andThen(Metric.update(sweepDuration, duration), report(swept))),
+    Effect.catchCauseIf(
+      (cause) => !Cause.hasInterrupts(cause),
+      (cause) => Effect.logWarning("Session cleanup failed; the next sweep tries again", cause)
+    ),
+    // An application's logger that throws must not end the cleanup, which would keep expired sessions in silence.
+    Effect.catchDefect(() => Effect.void)
+  )
+  return Effect.flatMap(decodeInterval(store, interval), (interval) =>
+    Duration.isPositive(interval) && Duration.isFinite(interval)
+      ? Effect.map(Effect.forkScoped(Effect.schedule(cleanup, Schedule.spaced(interval))), Fiber.interrupt)
+      : Effect.succeed(Effect.void)
+  )
+}

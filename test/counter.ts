@@ -1,0 +1,21 @@
+/**
+ * A counter in a session, which loses nothing only where `replace` does not.
+ */
+import { type DateTime, Effect, Option } from "effect"
+import type { SessionStoreOperations } from "effect-sessions"
+
+export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+export const text = (data: Uint8Array): string => new TextDecoder().decode(data)
+
+/** Adds one to the number in a session: finds, changes and replaces it until no one else was faster. */
+export const increment = <E>(
+  store: SessionStoreOperations<E>,
+  token: string,
+  expiry: DateTime.DateTime
+): Effect.Effect<void, E> =>
+  Effect.gen(function* () {
+    const found = Option.getOrThrow(yield* store.find(token))
+    yield* Effect.yieldNow
+    return yield* store.replace(token, found, bytes(`${Number(text(found)) + 1}`), expiry)
+  }).pipe(Effect.repeat({ until: (replaced) => replaced }), Effect.asVoid)

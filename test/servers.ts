@@ -1,0 +1,197 @@
+/**
+ * Real servers for the tests: each on a free port of the loopback, its files in a folder of its own, stopped and removed
+ * with its scope.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { once } from "node:events"
+import { existsSync } from "node:fs"
+import { chown, mkdtemp, readdir, readFile, rm } from "node:fs/promises"
+import { createServer } from "node:net"
+import { tmpdir, userInfo } from "node:os"
+import { delimiter, join } from "node:path"
+import { promisify } from "node:util"
+import { NodeRedis } from "@effect/platform-node"
+import { PgClient } from "@effect/sql-pg"
+import { describe } from "@effect/vitest"
+import { Context, Effect, Layer, Schedule } from "effect"
+import * as SqlClient from "effect/sql/SqlClient"
+
+const run = promisify(execFile)
+
+/** What a test can do to a server besides using it. */
+interface Server {
+  readonly port: number
+  /** Ends it at once, as a crash would. */
+  readonly kill: Effect.Effect<void>
+  /** Starts it anew, on the same port and with the same files. */
+  readonly start: Effect.Effect<void>
+  /** Cuts the connections of all clients. */
+  readonly cut: Effect.Effect<void>
+}
+
+// Not a port of the system's choice: from the range of those that clients get, another may take it while the server is
+// down.
+const freePort = Effect.tryPromise(async () => {
+  const port = 10_000 + Math.floor(Math.random() * 20_000)
+  const server = createServer().listen(port, "127.0.0.1")
+  await once(server, "listening")
+  server.close()
+  await once(server, "close")
+  return port
+}).pipe(Effect.retry({ times: 20 }), Effect.orDie)
+
+const temporaryFolder = Effect.acquireRelease(
+  Effect.promise(() => mkdtemp(join(tmpdir(), "sessions-"))),
+  (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true }))
+)
+
+const debianPostgres = "/usr/lib/postgresql"
+
+const findBinary = async (name: string): Promise<string | undefined> => {
+  const versions = existsSync(debianPostgres)
+    ? (await readdir(debianPostgres)).sort((a, b) => Number(b) - Number(a))
+    : []
+  const folders = [
+    ...(process.env.PATH ?? "").split(delimiter),
+    ...versions.map((version) => join(debianPostgres, version, "bin"))
+  ]
+  return folders.map((folder) => join(folder, name)).find(existsSync)
+}
+
+const redisServer = await findBinary("redis-server")
+const redisCli = await findBinary("redis-cli")
+const initdb = await findBinary("initdb")
+const pgCtl = await findBinary("pg_ctl")
+
+/** Ends a child process and waits for its end. */
+const end = (child: ChildProcess, signal: NodeJS.Signals) =>
+  Effect.promise(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    const exit = once(child, "exit")
+    child.kill(signal)
+    await exit
+  })
+
+export class RedisServer extends Context.Service<RedisServer, Server>()("test/RedisServer") {
+  /** A server that keeps what it confirmed in an append-only file. */
+  static readonly layerWith = (...options: ReadonlyArray<string>): Layer.Layer<RedisServer> =>
+    Layer.effect(
+      RedisServer,
+      Effect.gen(function* () {
+        const folder = yield* temporaryFolder
+        const port = yield* freePort
+        let child: ChildProcess | undefined
+        const command = (...args: ReadonlyArray<string>) =>
+          Effect.tryPromise(() => run(redisCli ?? "redis-cli", ["-p", String(port), ...args]))
+        const isUp = Effect.filterOrFail(command("PING"), ({ stdout }) => stdout.includes("PONG"))
+        const start = Effect.sync(() => {
+          child = spawn(
+            redisServer ?? "redis-server",
+            [
+              ...["--port", String(port), "--bind", "127.0.0.1", "--dir", folder],
+              ...["--save", "", "--appendonly", "yes", ...options]
+            ],
+            { stdio: "ignore" }
+          )
+        }).pipe(
+          Effect.andThen(Effect.retry(isUp, { schedule: Schedule.spaced("20 millis"), times: 250 })),
+          Effect.orDie,
+          Effect.asVoid
+        )
+        const stop = (signal: NodeJS.Signals) =>
+          Effect.suspend(() => (child === undefined ? Effect.void : end(child, signal)))
+        yield* Effect.addFinalizer(() => stop("SIGKILL"))
+        yield* start
+        // Paused first, so that commands are on their way when it dies.
+        const kill = Effect.gen(function* () {
+          child?.kill("SIGSTOP")
+          yield* Effect.sleep("20 millis")
+          yield* stop("SIGKILL")
+        })
+        const cut = Effect.orDie(Effect.asVoid(command("CLIENT", "KILL", "TYPE", "normal")))
+        return RedisServer.of({ port, start, kill, cut })
+      })
+    )
+
+  static readonly layer = RedisServer.layerWith()
+}
+
+export const redisClientOn = (port: number) => NodeRedis.layer({ socket: { host: "127.0.0.1", port } })
+
+/** A client of the server in the context. */
+export const redisClient = Layer.unwrap(Effect.map(RedisServer, ({ port }) => redisClientOn(port)))
+
+// PostgreSQL refuses to run as root.
+const isRoot = userInfo().uid === 0
+const asUser = (command: string, args: ReadonlyArray<string>) =>
+  isRoot ? run("runuser", ["-u", "postgres", "--", command, ...args]) : run(command, [...args])
+
+export class PostgresServer extends Context.Service<PostgresServer, Server>()("test/PostgresServer") {
+  static readonly layer: Layer.Layer<PostgresServer> = Layer.effect(
+    PostgresServer,
+    Effect.gen(function* () {
+      const folder = yield* temporaryFolder
+      const port = yield* freePort
+      const data = join(folder, "data")
+      const control = (...args: ReadonlyArray<string>) =>
+        Effect.tryPromise(() => asUser(pgCtl ?? "pg_ctl", ["--pgdata", data, "--silent", ...args]))
+      // What a killed process has written is safe with the operating system, synced or not.
+      const settings = { port, listen_addresses: "127.0.0.1", unix_socket_directories: "", fsync: "off" }
+      const options = Object.entries(settings)
+        .map(([name, value]) => `-c ${name}=${value}`)
+        .join(" ")
+      const log = join(folder, "log")
+      // After a crash, the processes that served the clients have to be gone first.
+      const start = control("start", "--wait", "--log", log, "--options", options).pipe(
+        Effect.retry({ schedule: Schedule.spaced("100 millis"), times: 50 }),
+        Effect.orDie,
+        Effect.asVoid
+      )
+      // Those that serve the clients would live on for a moment after their parent.
+      const kill = Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const children = yield* sql<{ readonly pid: number }>`SELECT pid FROM pg_stat_activity`
+        const parent = yield* Effect.promise(() => readFile(join(data, "postmaster.pid"), "utf8"))
+        for (const pid of [Number.parseInt(parent, 10), ...children.map(({ pid }) => pid)]) {
+          // One that has gone already is as good.
+          yield* Effect.ignore(Effect.try(() => process.kill(pid, "SIGKILL")))
+        }
+      }).pipe(Effect.provide(postgresClientOn(port)), Effect.orDie)
+      yield* Effect.promise(async () => {
+        if (isRoot) {
+          const ids = await Promise.all(["-u", "-g"].map((flag) => run("id", [flag, "postgres"])))
+          await chown(folder, Number(ids[0]?.stdout), Number(ids[1]?.stdout))
+        }
+        const how = ["--username", "sessions", "--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync"]
+        await asUser(initdb ?? "initdb", ["--pgdata", data, ...how])
+      })
+      yield* Effect.addFinalizer(() => Effect.exit(control("stop", "--mode", "immediate")))
+      yield* start
+      const cut = Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()`
+      }).pipe(Effect.provide(postgresClientOn(port)), Effect.orDie)
+      return PostgresServer.of({ port, start, kill, cut })
+    })
+  )
+}
+
+/** A client with a pool of ten connections. */
+export const postgresClientOn = (port: number) =>
+  PgClient.layer({ host: "127.0.0.1", port, username: "sessions", database: "postgres" })
+
+/** A client of the server in the context. */
+export const postgresClient = Layer.unwrap(Effect.map(PostgresServer, ({ port }) => postgresClientOn(port)))
+
+const describeWith =
+  (binaries: Readonly<Record<string, string | undefined>>) =>
+  (name: string, tests: () => void): void => {
+    const missing = Object.keys(binaries).filter((binary) => binaries[binary] === undefined)
+    if (missing.length > 0 && process.env.CI === "true") throw new Error(`CI needs ${missing.join(", ")}`)
+    if (missing.length > 0) console.warn(`Skipped: ${name}, for want of ${missing.join(", ")}`)
+    describe.skipIf(missing.length > 0)(name, tests)
+  }
+
+/** As `describe`; skipped with a line that says so where the server is not installed, which fails under CI. */
+export const describeRedis = describeWith({ "redis-server": redisServer, "redis-cli": redisCli })
+export const describePostgres = describeWith({ initdb, pg_ctl: pgCtl })

@@ -1,0 +1,249 @@
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { assert, layer } from "@effect/vitest"
+import {
+  type Context,
+  DateTime,
+  Deferred,
+  Effect,
+  Fiber,
+  HashMap,
+  Layer,
+  Logger,
+  Option,
+  Ref,
+  Result,
+  Schedule,
+  Stream
+} from "effect"
+import { MemStore, SessionStore, type SessionStoreError } from "effect-sessions"
+import { RedisStore } from "effect-sessions/RedisStore"
+import { SqlStore } from "effect-sessions/SqlStore"
+import { bytes, increment, text } from "./counter.ts"
+import { describePostgres, describeRedis, PostgresServer, postgresClient, RedisServer, redisClient } from "./servers.ts"
+
+const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
+
+const secondProcess = fileURLToPath(new URL("secondProcess.ts", import.meta.url))
+
+/** What holds for every store that several processes share, each on a server of its own. */
+const sharedStoreTest = <R>(options: {
+  readonly kind: "redis" | "postgres"
+  readonly describe: (name: string, tests: () => void) => void
+  readonly Server: Context.Service<R, RedisServer["Service"]>
+  readonly server: Layer.Layer<R>
+  readonly store: (namespace: string) => Layer.Layer<SessionStore, unknown, R>
+}) => {
+  // Without a logger: a client may log that it lost its connection.
+  const newStore = Layer.unwrap(Effect.sync(() => options.store(crypto.randomUUID()))).pipe(
+    Layer.provide(Logger.layer([]))
+  )
+
+  options.describe(options.kind, () => {
+    layer(options.server, { excludeTestServices: true })("on a server", (it) => {
+      it.effect("shares its sessions between two processes, and loses no replace of either", () =>
+        Effect.gen(function* () {
+          const { port } = yield* options.Server
+          const namespace = crypto.randomUUID()
+          yield* Effect.gen(function* () {
+            const store = yield* SessionStore
+            const expiry = yield* inAnHour
+            yield* store.commit("first", bytes("opened by the first process"), expiry)
+            yield* store.commit("counter", bytes("0"), expiry)
+            const second = Effect.tryPromise(() =>
+              promisify(execFile)(process.execPath, [
+                ...["--import", "tsx", secondProcess],
+                ...[options.kind, String(port), namespace, "500"]
+              ])
+            )
+            // The first goes on for as long as the second runs.
+            const done = yield* Deferred.make<void, unknown>()
+            const counting = Effect.gen(function* () {
+              let count = 0
+              while (!(yield* Deferred.isDone(done))) {
+                yield* increment(store, "counter", expiry)
+                count++
+              }
+              return count
+            })
+            const [, counts] = yield* Effect.all(
+              [Deferred.into(Effect.asVoid(second), done), Effect.all([counting, counting], { concurrency: 2 })],
+              { concurrency: 2 }
+            )
+            yield* Deferred.await(done)
+            const found = yield* store.find("counter")
+            assert.strictEqual(Option.getOrThrow(Option.map(found, text)), String(500 + counts[0] + counts[1]))
+            assert.deepStrictEqual(yield* store.find("second"), Option.some(bytes("opened by the first process")))
+          }).pipe(Effect.provide(options.store(namespace)))
+        })
+      )
+
+      /**
+       * Puts a store under load, does something to its server in the middle of it, and then checks every answer: what
+       * was confirmed holds, and nothing failed but with a `SessionStoreError`.
+       */
+      const survives = (incident: (server: RedisServer["Service"]) => Effect.Effect<void>) =>
+        Effect.gen(function* () {
+          const server = yield* options.Server
+          const store = yield* SessionStore
+          const expiry = yield* inAnHour
+          const committed = new Set<string>()
+          const deleted = new Set<string>()
+          const running = yield* Ref.make(true)
+          let failures = 0
+          let increments = 0
+          let failedIncrements = 0
+
+          /** Not even a defect may come of it but an answer or a `SessionStoreError`. */
+          const attempt = <A>(effect: Effect.Effect<A, SessionStoreError>) =>
+            Effect.matchEffect(effect, {
+              onFailure: () => {
+                failures++
+                return Effect.as(Effect.sleep("5 millis"), Option.none<A>())
+              },
+              onSuccess: (answer) => Effect.succeedSome(answer)
+            })
+
+          const visitor = Effect.fnUntraced(function* (name: number) {
+            for (let i = 0; yield* Ref.get(running); i++) {
+              const token = `${name} ${i}`
+              if (Option.isSome(yield* attempt(store.commit(token, bytes(token), expiry)))) committed.add(token)
+              if (i % 3 === 0) {
+                committed.delete(token)
+                if (Option.isSome(yield* attempt(store.delete(token)))) deleted.add(token)
+              }
+              const found = Option.flatten(yield* attempt(store.find("counter")))
+              if (Option.isNone(found)) continue
+              const next = bytes(`${Number(text(found.value)) + 1}`)
+              const replaced = yield* attempt(store.replace("counter", found.value, next, expiry))
+              if (Option.isNone(replaced)) failedIncrements++
+              else if (replaced.value) increments++
+            }
+          })
+
+          yield* store.commit("counter", bytes("0"), expiry)
+          const load = yield* Effect.forkChild(
+            Effect.forEach([1, 2, 3, 4, 5, 6, 7, 8], visitor, { concurrency: "unbounded", discard: true })
+          )
+          yield* Effect.sleep("300 millis")
+          const confirmedBefore = committed.size
+          yield* incident(server)
+          const incidentsEnd = committed.size
+          yield* Effect.sleep("10 millis").pipe(
+            Effect.repeat({ until: () => committed.size > incidentsEnd + 100 }),
+            Effect.timeout("20 seconds")
+          )
+          yield* Ref.set(running, false)
+          yield* Fiber.join(load)
+
+          assert.isAbove(confirmedBefore, 10, "the load must have begun")
+          assert.isAbove(failures, 0, "the incident must have come in the middle of the load")
+          const all = yield* store.all
+          for (const token of committed) {
+            assert.deepStrictEqual(HashMap.get(all, token), Option.some(bytes(token)), `${token} was confirmed`)
+          }
+          for (const token of deleted) assert.isFalse(HashMap.has(all, token), `${token} was deleted`)
+          const count = Number(text(HashMap.getUnsafe(all, "counter")))
+          assert.isAtLeast(count, increments)
+          assert.isAtMost(count, increments + failedIncrements)
+        }).pipe(Effect.provide(newStore))
+
+      it.effect(
+        "loses nothing that was confirmed when the server is killed under load, and works on when it is back",
+        () =>
+          survives(({ kill, start }) => kill.pipe(Effect.andThen(Effect.sleep("200 millis")), Effect.andThen(start)))
+      )
+
+      it.effect("loses nothing that was confirmed when connections are cut under load, and works on", () =>
+        survives(({ cut }) => Effect.repeat(Effect.andThen(cut, Effect.sleep("50 millis")), { times: 4 }))
+      )
+
+      it.effect("can be given a timeout and retries by the application, and then bridges a restart of the server", () =>
+        Effect.gen(function* () {
+          const { kill, start } = yield* options.Server
+          const store = yield* SessionStore
+          yield* store.commit("token", bytes("data"), yield* inAnHour)
+          yield* kill
+          const impatient = Effect.timeout(store.find("token"), "200 millis")
+          const outcome = yield* Effect.result(impatient)
+          assert.isTrue(Result.isFailure(outcome))
+          const patient = yield* Effect.forkChild(
+            Effect.retry(impatient, { schedule: Schedule.spaced("50 millis"), times: 200 })
+          )
+          yield* start
+          assert.deepStrictEqual(yield* Fiber.join(patient), Option.some(bytes("data")))
+        }).pipe(Effect.provide(newStore))
+      )
+
+      it.effect("agrees with MemStore, whatever is done to both", () =>
+        Effect.gen(function* () {
+          const memStore = yield* MemStore
+          const store = yield* SessionStore
+          const now = yield* DateTime.now
+          // The same steps in each run (a Lehmer generator), so that a failure can be seen again.
+          let seed = 42
+          const below = (n: number) => {
+            seed = (seed * 48_271) % 2_147_483_647
+            return seed % n
+          }
+          const someBytes = () => Uint8Array.from({ length: below(300) }, () => below(256))
+          const someText = () => bytes("\u00e9base64:\u{1F36A}\ufeff\u0000".repeat(below(9)))
+          const someExpiry = () => DateTime.add(now, { hours: below(4) === 0 ? -1 : 1 })
+          for (let step = 0; step < 600; step++) {
+            const token = `${"*?[]\\:%"[below(7)]}${below(30)}`
+            const expiry = someExpiry()
+            const data = below(2) === 0 ? someBytes() : someText()
+            const held = Option.getOrElse(yield* memStore.find(token), someBytes)
+            switch (below(3)) {
+              case 0:
+                yield* memStore.commit(token, data, expiry)
+                yield* store.commit(token, data, expiry)
+                break
+              case 1:
+                assert.strictEqual(
+                  yield* store.replace(token, held, data, expiry),
+                  yield* memStore.replace(token, held, data, expiry)
+                )
+                break
+              case 2:
+                if (below(3) > 0) break
+                yield* memStore.delete(token)
+                yield* store.delete(token)
+            }
+            assert.deepStrictEqual(yield* store.find(token), yield* memStore.find(token))
+          }
+          const expected = new Map(yield* memStore.all)
+          assert.isAbove(expected.size, 30)
+          assert.deepStrictEqual(new Map(yield* store.all), expected)
+          assert.deepStrictEqual(new Map(yield* Stream.runCollect(store.entries)), expected)
+          assert.deepStrictEqual(new Map(yield* Stream.runCollect(memStore.entries)), expected)
+        }).pipe(
+          Effect.provide(
+            Layer.merge(
+              // MemStore's layer provides both tags; here SessionStore is the other store.
+              Layer.effect(MemStore, MemStore.makeWithCleanupInterval(0)),
+              newStore
+            )
+          )
+        )
+      )
+    })
+  })
+}
+
+sharedStoreTest({
+  kind: "redis",
+  describe: describeRedis,
+  Server: RedisServer,
+  server: RedisServer.layer,
+  store: (prefix) => Layer.provide(RedisStore.layerWith({ prefix }), redisClient)
+})
+
+sharedStoreTest({
+  kind: "postgres",
+  describe: describePostgres,
+  Server: PostgresServer,
+  server: PostgresServer.layer,
+  store: (table) => Layer.provide(SqlStore.layerWith({ table }), postgresClient)
+})

@@ -1,0 +1,275 @@
+/**
+ * Drives the web application of examples/ in Chromium, which has its own opinion of cookies, with JavaScript turned off.
+ */
+import { existsSync } from "node:fs"
+import { createServer } from "node:http"
+import { NodeHttpServer } from "@effect/platform-node"
+import { assert, describe, layer } from "@effect/vitest"
+import { Clock, Effect, FileSystem, Layer } from "effect"
+import { HttpRouter, HttpServer } from "effect/http"
+import { MemStore } from "effect-sessions"
+import { type BrowserContext, chromium, type Page } from "playwright-core"
+import { Routes } from "../examples/web/Routes.ts"
+
+const executablePath =
+  process.env.CHROMIUM_PATH ??
+  ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+    .map((name) => `/usr/bin/${name}`)
+    .find((path) => existsSync(path))
+
+if (executablePath === undefined) {
+  const what = "No Chromium: install it, or set CHROMIUM_PATH"
+  if (process.env.CI) throw new Error(what)
+  console.warn(`${what}; test/web.test.ts is skipped`)
+}
+
+const args = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync"
+]
+
+const Server = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: true }).pipe(
+  Layer.provide(MemStore.layer),
+  Layer.provideMerge(NodeHttpServer.layer(createServer, { host: "localhost", port: 0 }))
+)
+
+const makeFolder = FileSystem.FileSystem.use((fs) => fs.makeTempDirectoryScoped({ prefix: "effect-sessions-" }))
+
+/** A browser that runs until the scope closes. What it keeps beyond that is in the folder. */
+const openBrowser = Effect.fnUntraced(function* (folder: string) {
+  const { address } = yield* HttpServer.HttpServer
+  const port = "port" in address ? address.port : assert.fail("the server listens on no port")
+  const browser = yield* Effect.acquireRelease(
+    Effect.promise(() =>
+      chromium.launchPersistentContext(folder, {
+        ...(executablePath === undefined ? {} : { executablePath }),
+        args,
+        // As in the browsers of users, which keep a page that was left alive for the back button.
+        ignoreDefaultArgs: ["--disable-back-forward-cache"],
+        baseURL: `http://localhost:${port}`,
+        javaScriptEnabled: false
+      })
+    ),
+    (browser) => Effect.promise(() => browser.close())
+  )
+  browser.setDefaultTimeout(20_000)
+  return browser
+})
+
+const openPage = Effect.fnUntraced(function* (browser: BrowserContext, path: string) {
+  const page = yield* Effect.promise(() => browser.newPage())
+  yield* Effect.promise(() => page.goto(path))
+  return page
+})
+
+/** A page in a browser of its own. */
+const visit = (path: string) =>
+  Effect.gen(function* () {
+    return yield* openPage(yield* openBrowser(yield* makeFolder), path)
+  })
+
+const logIn = (page: Page, name: string, options: { readonly remember: boolean } = { remember: false }) =>
+  Effect.promise(async () => {
+    await page.getByLabel("Name").fill(name)
+    await page.getByLabel("Remember me").setChecked(options.remember)
+    await page.getByRole("button", { name: "Log in" }).click()
+    await page.getByRole("status").waitFor()
+  })
+
+const press = (page: Page, name: string) =>
+  Effect.promise(() => page.getByRole("button", { name, exact: true }).click())
+
+/** Waits for the heading. */
+const seeHeading = (page: Page, name: string) =>
+  Effect.promise(() => page.getByRole("heading", { level: 1, name, exact: true }).waitFor())
+
+const seeText = (page: Page, text: string) => Effect.promise(() => page.getByText(text, { exact: true }).waitFor())
+
+const messages = (page: Page) => Effect.promise(() => page.getByRole("status").allTextContents())
+
+const cookies = (page: Page) => Effect.promise(() => page.context().cookies())
+
+const onlyCookie = (page: Page) =>
+  Effect.map(cookies(page), ([cookie, ...others]) => {
+    assert.lengthOf(others, 0)
+    return cookie ?? assert.fail("there is no cookie")
+  })
+
+describe.skipIf(executablePath === undefined)("the web application", { timeout: 120_000 }, () => {
+  layer(Server, { excludeTestServices: true })((it) => {
+    it.effect("logs a user in, counts, and logs out", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/account")
+        yield* seeHeading(page, "Log in")
+        yield* logIn(page, "Ann")
+        yield* seeHeading(page, "Hello, Ann")
+        yield* seeText(page, "In this session you have counted to 0.")
+        yield* press(page, "Count")
+        yield* seeText(page, "In this session you have counted to 1.")
+        yield* press(page, "Count")
+        yield* seeText(page, "In this session you have counted to 2.")
+        yield* press(page, "Log out")
+        yield* seeHeading(page, "Log in")
+        yield* Effect.promise(() => page.goto("/account"))
+        yield* seeHeading(page, "Log in")
+      })
+    )
+
+    it.effect("shows a message once", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        yield* logIn(page, "Ben")
+        assert.deepStrictEqual(yield* messages(page), ["Welcome, Ben!"])
+        yield* Effect.promise(() => page.reload())
+        yield* seeHeading(page, "Hello, Ben")
+        assert.deepStrictEqual(yield* messages(page), [])
+      })
+    )
+
+    it.effect("says why a log-in failed, and lets the next one succeed", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        yield* logIn(page, " ")
+        assert.deepStrictEqual(yield* messages(page), ["Please enter a name of 1 to 40 characters."])
+        yield* logIn(page, "Bea")
+        yield* seeHeading(page, "Hello, Bea")
+      })
+    )
+
+    it.effect("shows a name as it was typed", () =>
+      Effect.gen(function* () {
+        const name = `<b title="&amp;">O'Hara</b>`
+        const page = yield* visit("/")
+        yield* logIn(page, name)
+        yield* seeHeading(page, `Hello, ${name}`)
+        assert.deepStrictEqual(yield* messages(page), [`Welcome, ${name}!`])
+        assert.strictEqual(yield* Effect.promise(() => page.title()), `Hello, ${name}`)
+      })
+    )
+
+    it.effect("shows no private page when the back button is pressed after a log-out", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        yield* logIn(page, "Cleo")
+        yield* press(page, "Log out")
+        yield* seeHeading(page, "Log in")
+        // A page that was kept alive never loads again.
+        yield* Effect.promise(() => page.goBack({ waitUntil: "commit" }))
+        yield* seeHeading(page, "Log in")
+      })
+    )
+
+    it.effect("gives a visitor no cookie, and takes that of a user at log-out", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        assert.deepStrictEqual(yield* cookies(page), [])
+        yield* logIn(page, "Dora")
+        assert.lengthOf(yield* cookies(page), 1)
+        yield* press(page, "Log out")
+        yield* seeHeading(page, "Log in")
+        assert.deepStrictEqual(yield* messages(page), ["You are logged out."])
+        assert.deepStrictEqual(yield* cookies(page), [])
+      })
+    )
+
+    it.effect("sets a cookie for the browser session alone, out of reach of scripts and other sites", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        yield* logIn(page, "Emil")
+        const { value, ...attributes } = yield* onlyCookie(page)
+        assert.match(value, /^[\w-]{43}$/)
+        assert.deepStrictEqual(attributes, {
+          name: "session",
+          domain: "localhost",
+          path: "/",
+          expires: -1,
+          httpOnly: true,
+          secure: true,
+          sameSite: "Lax"
+        })
+      })
+    )
+
+    it.effect("sets a cookie for the lifetime of the session when the user asks to be remembered", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        const earliest = (yield* Clock.currentTimeMillis) / 1000 + 7 * 24 * 3600
+        yield* logIn(page, "Fay", { remember: true })
+        const { expires } = yield* onlyCookie(page)
+        const latest = (yield* Clock.currentTimeMillis) / 1000 + 7 * 24 * 3600
+        // Whole seconds, rounded up.
+        assert.isAtLeast(expires, earliest)
+        assert.isAtMost(expires, latest + 1)
+      })
+    )
+
+    it.effect("forgets a user when the browser closes, unless asked to remember", () =>
+      Effect.gen(function* () {
+        for (const { remember, heading } of [
+          { remember: false, heading: "Log in" },
+          { remember: true, heading: "Hello, Gus" }
+        ]) {
+          const folder = yield* makeFolder
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const page = yield* openPage(yield* openBrowser(folder), "/")
+              yield* logIn(page, "Gus", { remember })
+            })
+          )
+          const page = yield* openPage(yield* openBrowser(folder), "/account")
+          yield* seeHeading(page, heading)
+        }
+      })
+    )
+
+    it.effect("renews the token at log-in, so that one that was planted opens nothing", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        const mallory = yield* visit("/")
+        yield* logIn(mallory, "Mallory")
+        const planted = yield* onlyCookie(mallory)
+        yield* Effect.promise(() => page.context().addCookies([planted]))
+        yield* logIn(page, "Hal")
+        yield* seeHeading(page, "Hello, Hal")
+        assert.notStrictEqual((yield* onlyCookie(page)).value, planted.value)
+        yield* Effect.promise(() => mallory.reload())
+        yield* seeHeading(mallory, "Log in")
+      })
+    )
+
+    it.effect("lists the sessions of a user, and ends all of them at once", () =>
+      Effect.gen(function* () {
+        const here = yield* visit("/")
+        yield* logIn(here, "Ida")
+        yield* press(here, "Count")
+        yield* seeText(here, "In this session you have counted to 1.")
+        const there = yield* visit("/")
+        yield* logIn(there, "Ida")
+        const other = yield* visit("/")
+        yield* logIn(other, "Jan")
+
+        yield* Effect.promise(() => here.reload())
+        const rows = here.getByRole("row").filter({ hasNot: here.getByRole("columnheader") })
+        assert.strictEqual(yield* Effect.promise(() => rows.count()), 2)
+        const mine = rows.filter({ hasText: "(this one)" })
+        assert.deepStrictEqual((yield* Effect.promise(() => mine.getByRole("cell").allTextContents())).slice(1, 2), [
+          "1"
+        ])
+
+        yield* press(here, "Log out everywhere")
+        yield* seeHeading(here, "Log in")
+        assert.deepStrictEqual(yield* cookies(here), [])
+        yield* Effect.promise(() => there.reload())
+        yield* seeHeading(there, "Log in")
+        yield* Effect.promise(() => other.reload())
+        yield* seeHeading(other, "Hello, Jan")
+      })
+    )
+  })
+})
