@@ -179,7 +179,12 @@ const bench = Command.make(
     const results: Results = {
       date: DateTime.formatIso(yield* DateTime.now),
       machine: machine(),
-      command: ["npm run bench --", ...process.argv.slice(2)].join(" "),
+      command: [
+        "npm run bench --",
+        ...parts,
+        ...sizes.map((size) => `--sessions ${size}`),
+        `--rounds ${rounds} --seconds ${seconds}`
+      ].join(" "),
       measurements: yield* run(plans, rounds)
     }
 
@@ -188,7 +193,7 @@ const bench = Command.make(
     yield* fs.makeDirectory(output, { recursive: true })
     yield* fs.writeFileString(
       path.join(output, "results.json"),
-      yield* Schema.encodeEffect(Schema.fromJsonString(Results))(results)
+      `${JSON.stringify(yield* Schema.encodeEffect(Results)(results), null, 2)}\n`
     )
     yield* fs.writeFileString(path.join(output, "stalls.svg"), yield* plotStalls(results))
     yield* Console.log(tablesOf(results))
