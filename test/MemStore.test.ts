@@ -23,8 +23,8 @@ import {
 } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, SessionStore } from "effect-sessions"
+import { sessionStoreTest } from "effect-sessions/SessionStoreTest"
 import { bytes } from "./counter.ts"
-import { sessionStoreTest } from "./SessionStoreTest.ts"
 
 const fromNow = (duration: Duration.Input) => Effect.map(DateTime.now, DateTime.addDuration(duration))
 

@@ -5,8 +5,8 @@ import { Cause, Context, DateTime, Effect, HashMap, Layer, Logger, Option, Resul
 import * as Redis from "effect/persistence/Redis"
 import { SessionStore, SessionStoreError } from "effect-sessions"
 import { RedisStore } from "effect-sessions/RedisStore"
+import { sessionStoreTest } from "effect-sessions/SessionStoreTest"
 import { bytes } from "./counter.ts"
-import { sessionStoreTest } from "./SessionStoreTest.ts"
 import { describeRedis, RedisServer, redisClient } from "./servers.ts"
 
 const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))

@@ -21,9 +21,9 @@ import {
 import { Migrator, SqlClient, SqlError } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { SessionStore, SessionStoreError } from "effect-sessions"
+import { sessionStoreTest } from "effect-sessions/SessionStoreTest"
 import { SqlStore, type SqlStoreOptions } from "effect-sessions/SqlStore"
 import { bytes } from "./counter.ts"
-import { sessionStoreTest } from "./SessionStoreTest.ts"
 import { describePostgres, PostgresServer, postgresClient } from "./servers.ts"
 import { sqliteClient } from "./sqlite.ts"
 

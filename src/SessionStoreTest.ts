@@ -1,10 +1,11 @@
 /**
- * The contract of `SessionStore` as a suite of tests, for every store to run.
+ * The contract of `SessionStore` as a suite of tests, for every store to run. It needs `@effect/vitest` and `vitest`.
  */
 import { assert, describe, type Vitest } from "@effect/vitest"
 import { DateTime, Duration, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
-import { SessionStore } from "effect-sessions"
-import { bytes, increment } from "./counter.ts"
+import { SessionStore } from "./SessionStore.ts"
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 
 const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
 const anHourAgo = Effect.map(DateTime.now, DateTime.subtract({ hours: 1 }))
@@ -26,11 +27,37 @@ const oddTokens = [
   "x".repeat(10_000)
 ]
 
+/** Adds one to the number in a session: finds, changes and replaces it until no one else was faster. */
+const increment = Effect.fnUntraced(function* (
+  store: SessionStore["Service"],
+  token: string,
+  expiry: DateTime.DateTime
+) {
+  let isReplaced = false
+  while (!isReplaced) {
+    const found = Option.getOrThrow(yield* store.find(token))
+    yield* Effect.yieldNow
+    const next = bytes(`${Number(new TextDecoder().decode(found)) + 1}`)
+    isReplaced = yield* store.replace(token, found, next, expiry)
+  }
+})
+
 /**
- * Runs the contract against a store. The layer is built anew for each test and must provide an empty store.
+ * Registers the contract of `SessionStore` as tests of a store.
  *
- * The test is `it.effect`, and for a store that follows the clock of another machine one with live services. No test of the
- * contract waits.
+ * **When to use**: in the tests of a store of your own. One that passes can take the place of any other.
+ *
+ * **Details**: the layer is built anew for each test and has to provide an empty store. The tester is `it.effect`, or
+ * `it.live` for a store that follows the clock of another machine. No test of the contract waits for a time to pass.
+ *
+ * @example
+ * ```ts
+ * import { it } from "@effect/vitest"
+ * import { MemStore } from "effect-sessions"
+ * import { sessionStoreTest } from "effect-sessions/SessionStoreTest"
+ *
+ * sessionStoreTest("MemStore", MemStore.layer, it.effect)
+ * ```
  */
 export const sessionStoreTest = <E, R = never>(
   name: string,

@@ -1,0 +1,57 @@
+/**
+ * Sessions for the tests of an application: a handler gets one without a server, a cookie or a store to provide.
+ */
+import { Effect, Layer, Option } from "effect"
+import { MemStore } from "./MemStore.ts"
+import type { ServiceClass } from "./Session.ts"
+import type { SessionStore } from "./SessionStore.ts"
+
+/**
+ * Provides a session that holds the given value, as if it had been opened by the cookie of a request: it is in a store
+ * of its own, and has a token. With the initial value, it is that of a visitor who has none yet.
+ *
+ * **When to use**: to test a handler, or anything else that asks for a session by its tag. To look at what it did to
+ * the session, ask for the tag in the test as well. To test cookies and expiry, send requests to
+ * `HttpRouter.toWebHandler` in its place.
+ *
+ * **Details**: provides the store too, for a handler that lists or opens other sessions. Nothing is committed, unless
+ * the handler or the test does it.
+ *
+ * **Errors**: dies where the value does not fit the schema of the class.
+ *
+ * @example
+ * ```ts
+ * import { assert, it } from "@effect/vitest"
+ * import { Effect, Schema } from "effect"
+ * import { Session } from "effect-sessions"
+ * import * as SessionTest from "effect-sessions/SessionTest"
+ *
+ * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
+ *
+ * const handler = Effect.gen(function* () {
+ *   const visits = yield* Visits
+ *   yield* visits.update((n) => n + 1)
+ *   return `Visit number ${yield* visits.get}`
+ * })
+ *
+ * it.effect("counts the visit", () =>
+ *   Effect.gen(function* () {
+ *     assert.strictEqual(yield* handler, "Visit number 42")
+ *     assert.strictEqual(yield* (yield* Visits).status, "modified")
+ *   }).pipe(Effect.provide(SessionTest.layer(Visits, 41)))
+ * )
+ * ```
+ */
+export const layer = <Self, Id extends string, A>(
+  session: ServiceClass<Self, Id, A>,
+  value: NoInfer<A>
+): Layer.Layer<Self | SessionStore | MemStore> =>
+  Layer.effect(
+    session,
+    Effect.gen(function* () {
+      const added = yield* session.open()
+      yield* added.set(value)
+      const committed = yield* added.commit
+      return yield* session.open(Option.getOrUndefined(Option.map(committed, ({ token }) => token)))
+    })
+  ).pipe(Layer.orDie, Layer.provideMerge(MemStore.layerWithCleanupInterval(0)))
