@@ -7,7 +7,7 @@ import { type Figure, type Part, Results } from "./results.ts"
 import { peers } from "./stores.ts"
 
 const folder = process.argv[2] ?? ""
-const { measurements } = Schema.decodeUnknownSync(Schema.fromJsonString(Results))(
+const { measurements } = Schema.decodeSync(Schema.fromJsonString(Results))(
   readFileSync(join(folder, "results.json"), "utf8")
 )
 

@@ -123,15 +123,20 @@ const serverPlans = (seconds: number): Array<Plan> =>
     measure: measureServer(subject, script, seconds)
   }))
 
-const run = Effect.fnUntraced(function* (plans: ReadonlyArray<Plan>, rounds: number) {
+/** Measures round after round, and hands over what there is after each: who ends a long run early keeps its rounds. */
+const run = Effect.fnUntraced(function* <E, R>(
+  plans: ReadonlyArray<Plan>,
+  rounds: number,
+  report: (measurements: ReadonlyArray<Measurement>) => Effect.Effect<void, E, R>
+) {
   const measurements: Array<Measurement> = []
   for (let round = 1; round <= rounds; round++) {
     for (const { measure, ...plan } of plans) {
       yield* Console.error(`round ${round} of ${rounds}: ${plan.part}, ${plan.sessions} sessions, ${plan.subject}`)
       measurements.push({ ...plan, round, figures: yield* measure })
     }
+    yield* report(measurements)
   }
-  return measurements
 })
 
 const machine = (): string =>
@@ -155,7 +160,7 @@ const bench = Command.make(
       Flag.withDefault(3)
     ),
     output: Flag.Directory("output").pipe(
-      Flag.withDescription("Where results.json and stalls.svg are written"),
+      Flag.withDescription("Where results.json, tables.md and stalls.svg are written"),
       Flag.withDefault(fileURLToPath(new URL("results", import.meta.url)))
     )
   },
@@ -176,22 +181,28 @@ const bench = Command.make(
       ),
       ...(wanted("http") ? serverPlans(seconds) : [])
     ]
-    const results: Results = {
+    const about = {
       date: DateTime.formatIso(yield* DateTime.now),
       machine: machine(),
-      command: ["npm run bench --", ...process.argv.slice(2)].join(" "),
-      measurements: yield* run(plans, rounds)
+      command: [
+        "npm run bench --",
+        ...parts,
+        ...sizes.map((size) => `--sessions ${size}`),
+        `--rounds ${rounds} --seconds ${seconds}`
+      ].join(" ")
     }
-
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
     yield* fs.makeDirectory(output, { recursive: true })
-    yield* fs.writeFileString(
-      path.join(output, "results.json"),
-      yield* Schema.encodeEffect(Schema.fromJsonString(Results))(results)
-    )
-    yield* fs.writeFileString(path.join(output, "stalls.svg"), yield* plotStalls(results))
-    yield* Console.log(tablesOf(results))
+    const write = Effect.fnUntraced(function* (measurements: ReadonlyArray<Measurement>) {
+      const results = { ...about, measurements }
+      const json = JSON.stringify(yield* Schema.encodeEffect(Results)(results), null, 2)
+      yield* fs.writeFileString(path.join(output, "results.json"), `${json}\n`)
+      yield* fs.writeFileString(path.join(output, "stalls.svg"), yield* plotStalls(results))
+      yield* fs.writeFileString(path.join(output, "tables.md"), `${tablesOf(results)}\n`)
+    })
+    yield* run(plans, rounds, write)
+    yield* Console.log(yield* fs.readFileString(path.join(output, "tables.md")))
   }, Effect.scoped)
 ).pipe(Command.withDescription("Measures session stores, and servers with sessions, beside each other"))
 

@@ -5,7 +5,7 @@
  */
 import { nextTurn, stallsDuring, timesOf } from "./eventLoop.ts"
 import type { Figures } from "./results.ts"
-import { batches, newText, newToken, received, settle } from "./sessions.ts"
+import { batches, newToken, received, settle, textOf } from "./sessions.ts"
 import type { Peer, Store } from "./stores.ts"
 
 const hour = 60 * 60 * 1000
@@ -30,7 +30,7 @@ const fill = async (store: Store, sessions: number, expiredPercent: number): Pro
     await store.commit(
       Array.from({ length: size }, (_, i) => ({
         token: newToken(),
-        text: newText(),
+        text: textOf(start + i),
         lifetime: isExpiring(start + i, expiredPercent) ? hour : 24 * hour
       }))
     )()
@@ -64,7 +64,7 @@ const measureSweep = async (
   idleMillis: number
 ): Promise<Figures> => {
   const asked = Array.from({ length: 64 }, newToken)
-  await store.commit(asked.map((token) => ({ token, text: newText(), lifetime: 24 * hour })))()
+  await store.commit(asked.map((token, i) => ({ token, text: textOf(i), lifetime: 24 * hour })))()
   const tokens = asked.map(received)
   await settle()
 

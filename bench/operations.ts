@@ -1,7 +1,7 @@
 /** How long does each operation take, in a store that holds so many sessions? */
 import { stallsDuring } from "./eventLoop.ts"
 import type { Figures } from "./results.ts"
-import { batches, newText, newToken, received, settle, shuffled } from "./sessions.ts"
+import { batches, newToken, received, settle, shuffled, textOf } from "./sessions.ts"
 import type { NewSession, Peer, Store } from "./stores.ts"
 
 const lifetime = 24 * 60 * 60 * 1000
@@ -24,7 +24,7 @@ const assertCount = (what: string, actual: number, expected: number): void => {
 
 const measureStore = async (peer: Peer, sessions: number): Promise<Figures> => {
   const tokens = Array.from({ length: sessions }, newToken)
-  const texts = Array.from({ length: sessions }, newText)
+  const versions = new Uint32Array(sessions)
   const order = shuffled(sessions)
   // A small store is gone over several times, so that there is something to measure.
   const count = Math.min(100_000, sessions * 20)
@@ -36,10 +36,9 @@ const measureStore = async (peer: Peer, sessions: number): Promise<Figures> => {
 
   /** A new text for a session, with the one that it has. */
   const change = (index: number): NewSession & { readonly expected: string } => {
-    const expected = texts[index] ?? ""
-    const text = newText()
-    texts[index] = text
-    return { token: tokenAt(index), expected, text, lifetime }
+    const version = (versions[index] ?? 0) + 1
+    versions[index] = version
+    return { token: tokenAt(index), expected: textOf(index + version - 1), text: textOf(index + version), lifetime }
   }
 
   const fill = async (store: Store): Promise<number> =>
@@ -47,7 +46,7 @@ const measureStore = async (peer: Peer, sessions: number): Promise<Figures> => {
       store.commit(
         Array.from({ length: size }, (_, i) => ({
           token: tokens[start + i] ?? "",
-          text: texts[start + i] ?? "",
+          text: textOf(start + i),
           lifetime
         }))
       )

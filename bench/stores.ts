@@ -262,10 +262,14 @@ export interface Peer {
 
 export const peers = {
   MemStore: { make: memStore, sweeps: true, lacks: "" },
-  memorystore: { make: memorystore, sweeps: true, lacks: "" },
-  "express MemoryStore": { make: memoryStore, sweeps: true, lacks: "a sweep (what is shown is its `all`)" },
-  "Effect Persistence": { make: persistence, sweeps: false, lacks: "a sweep, a copy, `all`" },
-  "Effect KeyValueStore": { make: keyValueStore, sweeps: false, lacks: "expiry, a sweep, a copy, `all`" },
-  "lru-cache": { make: lruCache, sweeps: true, lacks: "a copy; needs a bound" },
-  Map: { make: plainMap, sweeps: false, lacks: "expiry, a sweep, a copy" }
+  memorystore: { make: memorystore, sweeps: true, lacks: "replace. It takes objects, and makes JSON of them itself" },
+  "express MemoryStore": {
+    make: memoryStore,
+    sweeps: true,
+    lacks: "replace and a sweep, in place of which its all is shown. It makes JSON itself too"
+  },
+  "Effect Persistence": { make: persistence, sweeps: false, lacks: "replace, all, a sweep, a copy of its own" },
+  "Effect KeyValueStore": { make: keyValueStore, sweeps: false, lacks: "replace, all, expiry, a copy of its own" },
+  "lru-cache": { make: lruCache, sweeps: true, lacks: "replace, a copy of its own. It wants a bound" },
+  Map: { make: plainMap, sweeps: false, lacks: "replace, expiry, a copy of its own" }
 } satisfies Record<string, Peer>

@@ -1,5 +1,6 @@
 /** The results as Markdown tables, which a person can read on a terminal as well. */
 import { type Figure, type Part, type Results, type Summary, summarize } from "./results.ts"
+import { peers } from "./stores.ts"
 import { targetsOf } from "./targets.ts"
 
 interface Column {
@@ -94,9 +95,14 @@ export const tablesOf = (results: Results): string => {
     number(limit, 2),
     met ? "yes" : "no"
   ])
+  const lacks = Object.entries(peers).flatMap(([subject, { lacks }]) =>
+    lacks === "" ? [] : [`- ${subject}: ${lacks}`]
+  )
   return [
     `${results.date}, ${results.machine}`,
+    results.command,
     ...sections,
+    `What they lack, of what MemStore does:\n\n${lacks.join("\n")}`,
     `${number(most, 0)} sessions: targets\n\n${tableOf([["", "measured", "target", "met"], ...targets])}`
   ].join("\n\n")
 }
