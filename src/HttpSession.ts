@@ -78,10 +78,11 @@ const makeAttributes = (name: string, options: CookieOptions): Attributes => {
   return attributes
 }
 
-const append = (response: Response, header: string, value: string, isDone: RegExp): Response => {
-  const present = response.headers[header]
-  if (present === undefined) return HttpServerResponse.setHeader(response, header, value)
-  return isDone.test(present) ? response : HttpServerResponse.setHeader(response, header, `${present}, ${value}`)
+const append = (response: Response, header: string, value: string, present: RegExp): Response => {
+  const values = response.headers[header]
+  if (values === undefined) return HttpServerResponse.setHeader(response, header, value)
+  const isThere = values.split(",").some((each) => present.test(each.trim()))
+  return isThere ? response : HttpServerResponse.setHeader(response, header, `${values}, ${value}`)
 }
 
 /** A response produced by the application, also as an error or by dying with it; no defect, no interruption. */
@@ -104,6 +105,8 @@ const isInsecure = ({ headers, originalUrl, protocol }: HttpServerRequest.HttpSe
 
 const internalServerError = HttpServerResponse.empty({ status: 500 })
 
+const clientClosedRequest = HttpServerResponse.empty({ status: 499 })
+
 const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
   session: Session.ServiceClass<Self, Id, A>,
   options: Options
@@ -113,7 +116,13 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
   const attributes = makeAttributes(name, options.cookie ?? {})
 
   const fail = (cause: Cause.Cause<unknown>) =>
-    Effect.as(Effect.logError(`${session.key}: the session could not be kept`, cause), internalServerError)
+    Cause.hasInterruptsOnly(cause)
+      ? Effect.succeed(clientClosedRequest)
+      : Effect.logError(`${session.key}: the session could not be kept`, cause).pipe(
+          // A logger that throws must not take the response with it.
+          Effect.catchCause(() => Effect.void),
+          Effect.as(internalServerError)
+        )
 
   const onError = options.onError ?? ((error) => fail(Cause.fail(error)))
 
@@ -135,7 +144,7 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
       HttpServerResponse.setCookieUnsafe(response, name, token, { ...attributes, ...lifetime }),
       "cache-control",
       'no-cache="Set-Cookie"',
-      /no-store/i
+      /^no-store$|^no-cache="set-cookie"$/i
     )
 
   const isPersistent = (rememberMe: boolean): boolean => persist || rememberMe
@@ -161,10 +170,10 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
 
   const commit = Effect.fnUntraced(
     function* (current: Session.Session<A>, request: HttpServerRequest.HttpServerRequest, response: Response) {
-      const isDestroyed = (yield* current.status) === "destroyed"
-      const committed = yield* current.commit
+      // Effect runs this where nothing can be interrupted. A store that hangs has to be.
+      const committed = yield* Effect.interruptible(current.commit)
       if (Option.isSome(committed)) return yield* send(request, response, committed.value)
-      return isDestroyed && name in request.cookies
+      return (yield* current.status) === "destroyed" && name in request.cookies
         ? setCookie(response, "", { maxAge: Duration.zero, expires: new Date(0) })
         : response
     },
@@ -176,12 +185,12 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
     const request = yield* HttpServerRequest.HttpServerRequest
     const cookie = request.cookies[name]
     const token = cookie === undefined ? undefined : Redacted.make(cookie, { label: "session token" })
-    const opened = yield* Effect.result(Effect.provideContext(session.open(token), stores))
 
     let handle = (response: Response) => Effect.succeed(response)
     yield* HttpEffect.appendPreResponseHandler((_, response) =>
-      Effect.map(handle(response), (response) => append(response, "vary", "Cookie", /\*|\bcookie\b/i))
+      Effect.map(handle(response), (response) => append(response, "vary", "Cookie", /^(\*|cookie)$/i))
     )
+    const opened = yield* Effect.result(Effect.provideContext(session.open(token), stores))
     if (Result.isFailure(opened)) return yield* onError(opened.failure)
     return yield* httpEffect.pipe(
       Effect.provideContext(Context.add(stores, session, opened.success)),

@@ -13,6 +13,8 @@
  * - `deadline`: the end of its lifetime, in milliseconds since 1970
  * - `idleTimeout`: in milliseconds, `null` for none; only where `setIdleTimeout` set one of its own
  * - `rememberMe`: only where it is `true`
+ * - `renewing`: only where it is `true`, in what a renewal leaves under the old token until it is committed; nobody can
+ *   open that, but a log-out can still end it
  * - `value`: the value, encoded by the JSON codec of its schema
  */
 import { createHash } from "node:crypto"
@@ -177,7 +179,8 @@ export interface Session<A> {
    * Applies the changes again where another request was faster. Writes nothing where there is nothing to save, or where
    * the session has ended since it was opened.
    *
-   * Returns token and expiry for whoever carries them: `none` where the session has ended, or was new and is unchanged.
+   * Returns token and expiry for whoever carries them: `none` where the session has ended, or was new and is unchanged,
+   * or came out of the stream `sessions`, whose store was not given the token.
    *
    * **Errors**: a failure of the store leaves the changes in place, to be committed again; whether a write that failed
    * had reached the store is not known. Dies with a `TypeError` where the value does not fit its schema.
@@ -292,6 +295,15 @@ interface Stored<A> {
   readonly contents: Contents<A>
 }
 
+/**
+ * Data in the store that opens nothing. What does not decode ends when the new session is written, renewed or destroyed.
+ * The mark of a renewal ends with that renewal, or with a log-out, which thereby ends the renewal too.
+ */
+type Predecessor =
+  | { readonly _tag: "Undecodable"; readonly key: string }
+  | { readonly _tag: "RenewedElsewhere"; readonly key: string }
+  | { readonly _tag: "Renewed"; readonly key: string; readonly mark: Uint8Array }
+
 /** A session that the next commit adds to the store, if there is something to save. */
 interface New<A> {
   readonly _tag: "New"
@@ -299,8 +311,8 @@ interface New<A> {
   /** Whether there is something to save even without a change. */
   readonly isModified: boolean
   readonly isDestroyed: boolean
-  /** The key of undecodable data, which ends when this session is written, renewed or destroyed. */
-  readonly predecessor: string | undefined
+  /** What is under the token that came with the request, or under the one that is being renewed. */
+  readonly predecessor: Predecessor | undefined
 }
 
 /** A session that ended elsewhere: nothing is written back. */
@@ -318,6 +330,7 @@ const makeEnvelope = <A, I>(value: Schema.Codec<A, I>) =>
       deadline: Schema.Int,
       idleTimeout: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
       rememberMe: Schema.optionalKey(Schema.Boolean),
+      renewing: Schema.optionalKey(Schema.Boolean),
       value
     })
   )
@@ -338,11 +351,19 @@ const sha256 = (token: string): string => createHash("sha256").update(token).dig
 const noData = new Uint8Array()
 const longAgo = DateTime.makeUnsafe(-1)
 
+/** How long a renewal may take until its commit, in milliseconds. */
+const renewalTime = 600_000
+
+/** The part of a store that a session in memory uses. */
+type Store = Pick<SessionStore["Service"], "find" | "commit" | "replace" | "delete">
+
 const positive = (what: string, input: Duration.Input): Duration.Duration => {
   const duration = Option.getOrUndefined(Duration.fromInput(input))
   if (duration !== undefined && Duration.isPositive(duration)) return duration
   throw new TypeError(`${what} is no duration longer than zero: ${Formatter.format(input)}`)
 }
+
+const longest = Duration.toMillis(Duration.days(365_000))
 
 const toMillisOrNull = (duration: Duration.Duration): number | null =>
   Duration.isFinite(duration) ? Duration.toMillis(duration) : null
@@ -405,8 +426,8 @@ const sessionsUndecodable = Metric.counter("sessions_undecodable", {
 export const Service =
   <Self>() =>
   <const Id extends string, A, I>(key: Id, options: Options<A, I>): ServiceClass<Self, Id, A> => {
-    const lifetime = toMillisOrNull(positive(`${key}: the lifetime`, options.lifetime ?? "24 hours"))
-    if (lifetime === null) throw new TypeError(`${key}: the lifetime is infinite`)
+    const lifetime = Math.ceil(Duration.toMillis(positive(`${key}: the lifetime`, options.lifetime ?? "24 hours")))
+    if (lifetime > longest) throw new TypeError(`${key}: the lifetime is longer than a thousand years`)
     const idleTimeout = toMillisOrNull(positive(`${key}: the idle timeout`, options.idleTimeout ?? Duration.infinity))
     const { hashToken = true, initial, undecodable = "renew" } = options
 
@@ -431,12 +452,15 @@ export const Service =
     const keyOf = (token: Redacted.Redacted<string>): string =>
       hashToken ? sha256(Redacted.value(token)) : Redacted.value(token)
 
-    const encode = Effect.fnUntracedEager(function* ({ value, deadline, idleTimeout, rememberMe }: Contents<A>) {
+    const encode = Effect.fnUntracedEager(function* (
+      { value, deadline, idleTimeout, rememberMe }: Contents<A>,
+      renewing?: true
+    ) {
       const encoded = yield* Effect.catch(encodeValue(value), (error) =>
         Effect.die(new TypeError(`${key}: the value does not fit its schema: ${error.message}`))
       )
       // What is undefined is left out of the JSON.
-      const flags = { idleTimeout, rememberMe: rememberMe || undefined }
+      const flags = { idleTimeout, rememberMe: rememberMe || undefined, renewing }
       return new TextEncoder().encode(JSON.stringify({ version: 1, session: key, deadline, ...flags, value: encoded }))
     })
 
@@ -445,7 +469,7 @@ export const Service =
     /** `none` for a session of another class. */
     const decode = Effect.fnUntracedEager(function* (
       data: Uint8Array
-    ): Effect.fn.Return<Option.Option<Contents<A>>, SessionDecodeError> {
+    ): Effect.fn.Return<Option.Option<Contents<A> & { readonly renewing?: boolean }>, SessionDecodeError> {
       const text = yield* Effect.try({ try: () => utf8.decode(data), catch: decodeError })
       const envelope = yield* decodeEnvelope(text).pipe(
         // Whose value it is matters only where it is not of this class's schema.
@@ -455,8 +479,8 @@ export const Service =
         Effect.mapError(decodeError)
       )
       if (envelope?.session !== key) return Option.none()
-      const { deadline, idleTimeout, rememberMe = false, value } = envelope
-      return Option.some({ value, deadline, idleTimeout, rememberMe })
+      const { deadline, idleTimeout, rememberMe = false, renewing = false, value } = envelope
+      return Option.some({ value, deadline, idleTimeout, rememberMe, renewing })
     })
 
     const idleTimeoutOf = (contents: Contents<A>): number | null =>
@@ -482,42 +506,54 @@ export const Service =
         Effect.as(instead)
       )
 
-    const find = (
-      store: SessionStore["Service"],
+    /** What a token opens, or else what is under it all the same. */
+    const find = Effect.fnUntraced(function* (
+      store: Store,
       token: Redacted.Redacted<string>
-    ): Effect.Effect<Stored<A> | undefined, SessionError> => {
+    ): Effect.fn.Return<Stored<A> | Predecessor | undefined, SessionError> {
       const key = keyOf(token)
-      return Effect.flatMap(Effect.interruptible(store.find(key)), (data) =>
-        Option.isNone(data)
-          ? Effect.undefined
-          : Effect.mapEager(decode(data.value), (contents) =>
-              Option.isNone(contents)
-                ? undefined
-                : { _tag: "Stored", key, token: Option.some(token), data: data.value, contents: contents.value }
-            )
-      )
-    }
+      const found = yield* store.find(key)
+      if (Option.isNone(found)) return undefined
+      const decoded = yield* Effect.result(decode(found.value))
+      if (Result.isFailure(decoded)) return yield* insteadOf(decoded.failure, { _tag: "Undecodable", key } as const)
+      if (Option.isNone(decoded.success)) return undefined
+      const { renewing, ...contents } = decoded.success.value
+      // A store whose clock is behind may still have it.
+      if (contents.deadline < (yield* Clock.currentTimeMillis)) return undefined
+      if (renewing) return { _tag: "RenewedElsewhere", key }
+      return { _tag: "Stored", key, token: Option.some(token), data: found.value, contents }
+    })
 
     /** The session as it is in the store by now. */
     const reload = Effect.fnUntraced(function* (
-      store: SessionStore["Service"],
+      store: Store,
       stored: Stored<A>
     ): Effect.fn.Return<Stored<A> | Ended<A>, SessionError> {
       const over: Ended<A> = { _tag: "Ended", contents: stored.contents }
-      const data = yield* Effect.interruptible(store.find(stored.key))
-      if (Option.isNone(data)) return over
-      const contents = yield* Effect.catch(decode(data.value), (error) => insteadOf(error, Option.none()))
-      return Option.isNone(contents) ? over : { ...stored, data: data.value, contents: contents.value }
+      const found = yield* store.find(stored.key)
+      if (Option.isNone(found)) return over
+      const decoded = yield* Effect.catch(decode(found.value), (error) => insteadOf(error, Option.none()))
+      if (Option.isNone(decoded)) return over
+      const { renewing, ...contents } = decoded.value
+      return renewing ? over : { ...stored, data: found.value, contents }
     })
 
-    /** Ends a session in the store and returns what it held last, or that it had ended already. */
+    /**
+     * Ends a session in the store, leaving a mark in its place where it says so, and returns what it held last, or that it
+     * had ended already.
+     */
     const claim = Effect.fnUntraced(function* (
-      store: SessionStore["Service"],
-      stored: Stored<A>
-    ): Effect.fn.Return<Stored<A> | Ended<A>, SessionError> {
+      store: Store,
+      stored: Stored<A>,
+      markOf?: (contents: Contents<A>) => Effect.Effect<Uint8Array>
+    ): Effect.fn.Return<(Stored<A> & { readonly mark: Uint8Array }) | Ended<A>, SessionError> {
       let current: Stored<A> | Ended<A> = stored
       while (current._tag === "Stored") {
-        if (yield* Effect.interruptible(store.replace(current.key, current.data, noData, longAgo))) break
+        const { contents, data, key }: Stored<A> = current
+        const mark = markOf === undefined ? noData : yield* markOf(contents)
+        const now = yield* Clock.currentTimeMillis
+        const expiry = markOf === undefined ? longAgo : DateTime.makeUnsafe(now + renewalTime)
+        if (yield* store.replace(key, data, mark, expiry)) return { ...current, mark }
         current = yield* reload(store, current)
       }
       return current
@@ -531,6 +567,7 @@ export const Service =
       #origin: Stored<A> | New<A> | Ended<A>
       #changes: Array<Change<A>> = []
       #contents: Contents<A>
+      #mustRenew = false
       readonly #semaphore = Semaphore.makeUnsafe(1)
 
       constructor(store: SessionStore["Service"], opened: Stored<A> | New<A>) {
@@ -544,21 +581,23 @@ export const Service =
         return Effect.sync(() => this.#contents.value)
       }
 
-      set(value: A): Effect.Effect<void> {
-        return this.#change((contents) => ({ ...contents, value }))
+      // Getters, so that what is taken off a session, as by `const { update } = yield* UserSession`, still works.
+      get set() {
+        return (value: A) => this.#change((contents) => ({ ...contents, value }))
       }
 
-      update(f: (value: A) => A): Effect.Effect<void> {
-        return this.#change((contents) => ({ ...contents, value: f(contents.value) }))
+      get update() {
+        return (f: (value: A) => A) => this.#change((contents) => ({ ...contents, value: f(contents.value) }))
       }
 
-      modify<B>(f: (value: A) => readonly [result: B, value: A]): Effect.Effect<B> {
-        return Effect.sync(() => {
-          const [result, value] = f(this.#contents.value)
-          this.#contents = { ...this.#contents, value }
-          this.#changes.push((contents) => ({ ...contents, value: f(contents.value)[1] }))
-          return result
-        })
+      get modify() {
+        return <B>(f: (value: A) => readonly [result: B, value: A]): Effect.Effect<B> =>
+          Effect.sync(() => {
+            const [result, value] = f(this.#contents.value)
+            this.#contents = { ...this.#contents, value }
+            this.#changes.push((contents) => ({ ...contents, value: f(contents.value)[1] }))
+            return result
+          })
       }
 
       get clear(): Effect.Effect<void> {
@@ -566,30 +605,35 @@ export const Service =
       }
 
       get renewToken(): Effect.Effect<void, SessionError> {
-        return this.#exclusively(Effect.suspend(() => this.#renew()))
+        return this.#exclusively((store) => this.#renew(store))
       }
 
       get destroy(): Effect.Effect<void, SessionStoreError> {
-        return this.#exclusively(Effect.suspend(() => this.#end()))
+        return this.#exclusively((store) => this.#end(store))
       }
 
-      merge(token: Redacted.Redacted<string>, combine: (value: A, other: A) => A): Effect.Effect<void, SessionError> {
-        return this.#exclusively(Effect.suspend(() => this.#merge(token, combine)))
+      get merge() {
+        return (token: Redacted.Redacted<string>, combine: (value: A, other: A) => A) =>
+          this.#exclusively((store) => this.#merge(store, token, combine))
       }
 
-      rememberMe(rememberMe: boolean): Effect.Effect<void> {
-        return this.#change((contents) => ({ ...contents, rememberMe }))
+      get rememberMe() {
+        return (rememberMe: boolean) => this.#change((contents) => ({ ...contents, rememberMe }))
       }
 
-      setDeadline(deadline: DateTime.DateTime): Effect.Effect<void> {
-        return this.#change((contents) => ({ ...contents, deadline: DateTime.toEpochMillis(deadline) }))
+      get setDeadline() {
+        return (deadline: DateTime.DateTime) => {
+          const millis = Math.ceil(DateTime.toEpochMillis(deadline))
+          return this.#change((contents) => ({ ...contents, deadline: millis }))
+        }
       }
 
-      setIdleTimeout(input: Duration.Input): Effect.Effect<void> {
-        return Effect.suspend(() => {
-          const idleTimeout = toMillisOrNull(positive(`${key}: the idle timeout`, input))
-          return this.#change((contents) => ({ ...contents, idleTimeout }))
-        })
+      get setIdleTimeout() {
+        return (input: Duration.Input) =>
+          Effect.suspend(() => {
+            const idleTimeout = toMillisOrNull(positive(`${key}: the idle timeout`, input))
+            return this.#change((contents) => ({ ...contents, idleTimeout }))
+          })
       }
 
       get token(): Effect.Effect<Option.Option<Redacted.Redacted<string>>> {
@@ -615,20 +659,33 @@ export const Service =
       }
 
       get commit(): Effect.Effect<Option.Option<Committed>, SessionError> {
-        const commit = Effect.suspend(() => {
-          const origin = this.#origin
-          if (origin._tag === "New") return this.#isUnsaved ? Handle.#add(this, origin) : Effect.succeedNone
-          if (origin._tag === "Stored") return Handle.#save(this, origin)
-          this.#setOrigin({ ...origin, contents: this.#contents })
-          return Effect.succeedNone
-        })
-        return Effect.suspend(() => (this.#isUnsaved ? traced(this.#exclusively(commit), "Session.commit") : commit))
+        return Effect.suspend(() =>
+          this.#isUnsaved
+            ? traced(
+                this.#exclusively((store) => this.#commit(store)),
+                "Session.commit"
+              )
+            : this.#commit(this.#store)
+        )
+      }
+
+      #commit(store: Store): Effect.Effect<Option.Option<Committed>, SessionError> {
+        const origin = this.#origin
+        if (origin._tag === "New") return this.#isUnsaved ? Handle.#add(this, store, origin) : Effect.succeedNone
+        if (origin._tag === "Stored") {
+          // Never under the old token, once it was to be renewed: somebody else may know it.
+          return this.#mustRenew
+            ? Effect.flatMap(this.#renew(store), () => this.#commit(store))
+            : Handle.#save(this, store, origin)
+        }
+        this.#setOrigin({ ...origin, contents: this.#contents })
+        return Effect.succeedNone
       }
 
       /** Whether a commit writes. */
       get #isUnsaved(): boolean {
         const origin = this.#origin
-        if (this.#changes.length > 0) return true
+        if (this.#changes.length > 0 || this.#mustRenew) return true
         return origin._tag === "New" ? origin.isModified : idleTimeoutOf(origin.contents) !== null
       }
 
@@ -646,11 +703,25 @@ export const Service =
       }
 
       /**
-       * One at a time, so that two fibers never make two sessions of one. Only the store can be interrupted, since what
-       * it has confirmed must be remembered.
+       * One at a time, so that two fibers never make two sessions of one. Only the store can be interrupted, and only
+       * where the caller can, since what it has confirmed must be remembered.
        */
-      #exclusively<B, E>(effect: Effect.Effect<B, E>): Effect.Effect<B, E> {
-        return this.#semaphore.withPermit(Effect.uninterruptible(effect))
+      #exclusively<B, E>(body: (store: Store) => Effect.Effect<B, E>): Effect.Effect<B, E> {
+        const store = this.#store
+        return Effect.uninterruptibleMask((restore) =>
+          restore(this.#semaphore.take(1)).pipe(
+            Effect.andThen(
+              Effect.suspend(() =>
+                body({
+                  find: (token) => restore(store.find(token)),
+                  commit: (token, data, expiry) => restore(store.commit(token, data, expiry)),
+                  replace: (token, expected, data, expiry) => restore(store.replace(token, expected, data, expiry)),
+                  delete: (token) => restore(store.delete(token))
+                })
+              ).pipe(Effect.ensuring(this.#semaphore.release(1)))
+            )
+          )
+        )
       }
 
       #carried(stored: Stored<A>, expiry: DateTime.Utc): Option.Option<Committed> {
@@ -661,17 +732,22 @@ export const Service =
           expiry,
           rememberMe,
           isTokenNew: before?.key !== stored.key,
-          isExpiryNew: before?.contents.deadline !== deadline || idleTimeoutOf(stored.contents) !== null,
+          isExpiryNew:
+            before?.contents.deadline !== deadline ||
+            idleTimeoutOf(stored.contents) !== null ||
+            idleTimeoutOf(before.contents) !== null,
           isRememberMeNew: (before?.contents.rememberMe ?? false) !== rememberMe
         }))
       }
 
       static readonly #add = Effect.fnUntraced(function* (
         self: Handle,
+        store: Store,
         origin: New<A>
       ): Effect.fn.Return<Option.Option<Committed>, SessionError> {
         const added = self.#changes.length
         const contents = self.#contents
+        const { predecessor } = origin
         const data = yield* encode(contents)
         // A change that changed nothing, such as that of a flash message which was not there, is no reason for a session.
         const untouched = { ...origin.contents, value: initial() }
@@ -679,11 +755,25 @@ export const Service =
           self.#setOrigin({ ...origin, contents }, self.#changes.slice(added))
           return Option.none()
         }
+        const now = yield* Clock.currentTimeMillis
+        const expiry = expiryOf(contents, now)
+        const over: Ended<A> = { _tag: "Ended", contents }
+        if (DateTime.toEpochMillis(expiry) < now) {
+          self.#setOrigin(over)
+          return Option.none()
+        }
         const token = yield* makeToken
         const stored: Stored<A> = { _tag: "Stored", key: keyOf(token), token: Option.some(token), data, contents }
-        const expiry = expiryOf(contents, yield* Clock.currentTimeMillis)
-        if (origin.predecessor !== undefined) yield* Effect.interruptible(self.#store.delete(origin.predecessor))
-        yield* Effect.interruptible(self.#store.commit(stored.key, data, expiry))
+        if (predecessor?._tag === "Undecodable") yield* store.delete(predecessor.key)
+        yield* store.commit(stored.key, data, expiry)
+        if (predecessor?._tag === "Renewed") {
+          // Where the mark is gone, the session was logged out since. Nobody has the new token yet.
+          if (!(yield* store.replace(predecessor.key, predecessor.mark, noData, longAgo))) {
+            yield* store.delete(stored.key)
+            self.#setOrigin(over)
+            return Option.none()
+          }
+        }
         self.#setOrigin(stored, self.#changes.slice(added))
         yield* Metric.update(created, 1)
         return self.#carried(stored, expiry)
@@ -691,67 +781,85 @@ export const Service =
 
       static readonly #save = Effect.fnUntraced(function* (
         self: Handle,
+        store: Store,
         origin: Stored<A>
       ): Effect.fn.Return<Option.Option<Committed>, SessionError> {
         const now = yield* Clock.currentTimeMillis
         const saved = self.#changes.length
         let current: Stored<A> | Ended<A> = origin
         while (current._tag === "Stored") {
-          const contents = applyAll(self.#changes.slice(0, saved), current.contents)
-          const data = saved === 0 ? current.data : yield* encode(contents)
-          const stored: Stored<A> = { ...current, data, contents }
+          const before: Stored<A> = current
+          const contents = applyAll(self.#changes.slice(0, saved), before.contents)
+          const data = saved === 0 ? before.data : yield* encode(contents)
+          const stored: Stored<A> = { ...before, data, contents }
           const expiry = expiryOf(contents, now)
-          const isSame = idleTimeoutOf(contents) === null && Bytes.Equivalence(data, current.data)
-          if (isSame || (yield* Effect.interruptible(self.#store.replace(current.key, current.data, data, expiry)))) {
+          let isSaved: boolean
+          if (idleTimeoutOf(contents) === null && Bytes.Equivalence(data, before.data)) {
+            // Nothing to write, if the session still is what the changes were applied to.
+            if (saved > 0) current = yield* reload(store, before)
+            isSaved = current._tag === "Stored" && Bytes.Equivalence(current.data, data)
+          } else {
+            isSaved = yield* store.replace(before.key, before.data, data, expiry)
+            if (!isSaved) current = yield* reload(store, before)
+          }
+          if (isSaved) {
             self.#setOrigin(stored, self.#changes.slice(saved))
             return self.#carried(stored, expiry)
           }
           yield* Metric.update(conflicts, 1)
-          current = yield* reload(self.#store, current)
         }
         self.#setOrigin({ ...current, contents: self.#contents })
         return Option.none()
       })
 
-      #renew(): Effect.Effect<void, SessionError> {
+      #renew(store: Store): Effect.Effect<void, SessionError> {
         return Effect.gen({ self: this }, function* () {
           const origin = this.#origin
           if (origin._tag === "Ended") return
           const fresh = makeNew(yield* Clock.currentTimeMillis)
           const { deadline } = fresh.contents
           if (origin._tag === "New") {
-            if (origin.predecessor !== undefined) yield* Effect.interruptible(this.#store.delete(origin.predecessor))
+            const isUndecodable = origin.predecessor?._tag === "Undecodable"
+            if (isUndecodable) yield* store.delete(origin.predecessor.key)
             const isModified = origin.isModified || this.#changes.length > 0
             const contents = { ...this.#contents, deadline }
-            return this.#setOrigin({ ...origin, contents, isModified, predecessor: undefined })
+            const predecessor = isUndecodable ? undefined : origin.predecessor
+            return this.#setOrigin({ ...origin, contents, isModified, predecessor })
           }
-          const claimed = yield* claim(this.#store, origin)
+          this.#mustRenew = true
+          const claimed = yield* claim(store, origin, (contents) => encode(contents, true))
+          this.#mustRenew = false
           if (claimed._tag === "Ended") return this.#setOrigin({ ...claimed, contents: this.#contents })
+          const { key, mark } = claimed
           const contents = { ...applyAll(this.#changes, claimed.contents), deadline }
-          this.#setOrigin({ ...fresh, contents, isModified: true })
+          this.#setOrigin({ ...fresh, contents, isModified: true, predecessor: { _tag: "Renewed", key, mark } })
         })
       }
 
-      #end(): Effect.Effect<void, SessionStoreError> {
+      #end(store: Store): Effect.Effect<void, SessionStoreError> {
         return Effect.gen({ self: this }, function* () {
           const origin = this.#origin
-          const inStore = origin._tag === "New" ? origin.predecessor : origin._tag === "Stored" ? origin.key : undefined
+          const inStore =
+            origin._tag === "New" ? origin.predecessor?.key : origin._tag === "Stored" ? origin.key : undefined
           if (inStore !== undefined) {
-            yield* Effect.interruptible(this.#store.delete(inStore))
+            yield* store.delete(inStore)
             yield* Metric.update(destroyed, 1)
           }
+          this.#mustRenew = false
           this.#setOrigin({ ...makeNew(yield* Clock.currentTimeMillis), isDestroyed: true })
         })
       }
 
-      #merge(token: Redacted.Redacted<string>, combine: (value: A, other: A) => A): Effect.Effect<void, SessionError> {
+      #merge(
+        store: Store,
+        token: Redacted.Redacted<string>,
+        combine: (value: A, other: A) => A
+      ): Effect.Effect<void, SessionError> {
         return Effect.gen({ self: this }, function* () {
           if (!tokenShape.test(Redacted.value(token)) || this.#origin._tag === "Ended") return
-          const other = yield* Effect.catchTag(find(this.#store, token), "SessionDecodeError", (error) =>
-            insteadOf(error, undefined)
-          )
-          if (other === undefined || (this.#origin._tag === "Stored" && this.#origin.key === other.key)) return
-          const claimed = yield* claim(this.#store, other)
+          const other = yield* find(store, token)
+          if (other?._tag !== "Stored" || (this.#origin._tag === "Stored" && this.#origin.key === other.key)) return
+          const claimed = yield* claim(store, other)
           if (claimed._tag === "Ended") return
           const { value } = claimed.contents
           yield* this.#change((contents) => ({ ...contents, value: combine(contents.value, value) }))
@@ -761,17 +869,11 @@ export const Service =
 
     const open: ServiceClass<Self, Id, A>["open"] = (token) =>
       Effect.flatMap(SessionStore, (store) => {
-        const openNew = (predecessor?: string) =>
+        const openNew = (predecessor?: Predecessor) =>
           Effect.map(Clock.currentTimeMillis, (now) => new Handle(store, { ...makeNew(now), predecessor }))
         if (token === undefined || !tokenShape.test(Redacted.value(token))) return openNew()
-        return traced(find(store, token), "Session.open").pipe(
-          Effect.matchEffect({
-            onSuccess: (found) => (found === undefined ? openNew() : Effect.succeed(new Handle(store, found))),
-            onFailure: (error): Effect.Effect<Handle, SessionError> =>
-              error._tag === "SessionDecodeError"
-                ? Effect.andThen(insteadOf(error, undefined), openNew(keyOf(token)))
-                : Effect.fail(error)
-          })
+        return Effect.flatMap(traced(find(store, token), "Session.open"), (found) =>
+          found?._tag === "Stored" ? Effect.succeed(new Handle(store, found)) : openNew(found)
         )
       })
 
@@ -781,7 +883,7 @@ export const Service =
           Stream.mapEffect(([key, data]) =>
             decode(data).pipe(
               Effect.map(
-                Option.map((contents) => {
+                Option.map(({ renewing: _, ...contents }) => {
                   const token = hashToken ? Option.none() : Option.some(redact(key))
                   return new Handle(store, { _tag: "Stored", key, token, data, contents })
                 })

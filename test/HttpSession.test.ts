@@ -226,7 +226,9 @@ describe("HttpSession", () => {
             ])
           )
           const browser = yield* serve(layer)
-          yield* browser.send("/")
+          const { headers } = (yield* browser.send("/")).response
+          assert.strictEqual(headers.get("cache-control"), 'no-cache="Set-Cookie"')
+          assert.strictEqual(headers.get("vary"), "Cookie")
           assert.sameMembers(Object.keys(browser.cookies), ["session", "cart"])
           const { response, text } = yield* browser.send("/")
           assert.strictEqual(text, "2")
@@ -446,6 +448,24 @@ describe("HttpSession", () => {
     )
 
     it.effect(
+      "is expired also where the handler then changed nothing in the new session",
+      test(() =>
+        Effect.gen(function* () {
+          const logOut = Effect.gen(function* () {
+            const session = yield* UserSession
+            yield* session.destroy
+            yield* session.modify(({ flash, ...user }) => [flash, user])
+            return HttpServerResponse.empty()
+          })
+          const browser = yield* serve(routes({ "/visit": visit, "/log-out": logOut }))
+          yield* browser.send("/visit")
+          yield* browser.send("/log-out")
+          assert.deepStrictEqual(browser.cookies, {})
+        })
+      )
+    )
+
+    it.effect(
       "is not expired for a visitor who sent none",
       test(() =>
         Effect.gen(function* () {
@@ -471,7 +491,8 @@ describe("HttpSession", () => {
             routes({
               "/1": withHeaders({ vary: "Accept-Encoding", "cache-control": "private" }),
               "/2": withHeaders({ vary: "Accept, cookie", "cache-control": "no-store" }),
-              "/3": withHeaders({ vary: "*" })
+              "/3": withHeaders({ vary: "*" }),
+              "/4": withHeaders({ vary: "X-Cookie-Consent", "cache-control": "no-transform" })
             })
           )
           const headersOf = Effect.fnUntraced(function* (path: string) {
@@ -481,6 +502,10 @@ describe("HttpSession", () => {
           assert.deepStrictEqual(yield* headersOf("/1"), ["Accept-Encoding, Cookie", 'private, no-cache="Set-Cookie"'])
           assert.deepStrictEqual(yield* headersOf("/2"), ["Accept, cookie", "no-store"])
           assert.deepStrictEqual(yield* headersOf("/3"), ["*", 'no-cache="Set-Cookie"'])
+          assert.deepStrictEqual(yield* headersOf("/4"), [
+            "X-Cookie-Consent, Cookie",
+            'no-transform, no-cache="Set-Cookie"'
+          ])
         })
       )
     )
@@ -851,6 +876,26 @@ describe("HttpSession", () => {
             assert.strictEqual((yield* browser.send("/")).response.status, 500)
           }
         }).pipe(silent)
+      )
+    )
+
+    it.effect(
+      "gives a 500 also where the logger throws, and where the store dies",
+      test(() =>
+        Effect.gen(function* () {
+          const store = yield* SessionStore
+          const throwing = Logger.make(() => {
+            throw new Error("no disk")
+          })
+          const dying = { ...store, find: () => Effect.die("bug"), commit: down("commit") }
+          const browser = yield* serve(routes({ "/": visit }), dying)
+          for (const cookies of [{}, { session: "a".repeat(43) }]) {
+            browser.cookies = cookies
+            const { response } = yield* Effect.provide(browser.send("/"), Logger.layer([throwing]))
+            assert.strictEqual(response.status, 500)
+            assert.strictEqual(response.headers.get("vary"), "Cookie")
+          }
+        })
       )
     )
 

@@ -156,6 +156,7 @@ describe("Session", () => {
       ["a lifetime of zero", { lifetime: 0 }],
       ["a negative lifetime", { lifetime: "-1 minutes" }],
       ["an infinite lifetime", { lifetime: Duration.infinity }],
+      ["a lifetime of more than a thousand years", { lifetime: "365001 days" }],
       ["a lifetime that is no duration", { lifetime: Number.NaN }],
       ["an idle timeout of zero", { idleTimeout: 0 }],
       ["an idle timeout that is no duration", { idleTimeout: "soon" as "1 hour" }]
@@ -249,7 +250,56 @@ describe("Session", () => {
     )
   })
 
+  describe("a session", () => {
+    it.effect(
+      "works also where its operations are taken off it",
+      test(() =>
+        Effect.gen(function* () {
+          const { commit, get, modify, set, update } = yield* UserSession.open()
+          yield* set({ visits: 1 })
+          yield* update(visit)
+          yield* modify((user) => [undefined, visit(user)])
+          yield* commit
+          assert.strictEqual((yield* get).visits, 3)
+        })
+      )
+    )
+  })
+
   describe("lifetime", () => {
+    it.effect(
+      "ends a session also in a store whose clock is behind",
+      test(() =>
+        Effect.gen(function* () {
+          const { token } = yield* stored(UserSession)
+          const store = yield* SessionStore
+          const data = Option.getOrThrow(yield* store.find(keyOf(token)))
+          yield* store.commit(keyOf(token), data, DateTime.add(yield* DateTime.now, { days: 30 }))
+          yield* TestClock.adjust("25 hours")
+          assert.strictEqual(yield* visitsOf(UserSession, token), 0)
+        })
+      )
+    )
+
+    it.effect(
+      "may be a fraction of a millisecond longer",
+      test(() =>
+        Effect.gen(function* () {
+          class Odd extends Session.Service<Odd>()("test/Odd", {
+            schema: User,
+            initial: nobody,
+            lifetime: Duration.hours(1 / 7)
+          }) {}
+          const { open, token } = yield* stored(Odd)
+          assert.strictEqual(yield* visitsOf(Odd, token), 1)
+          const session = yield* open
+          yield* session.setDeadline(DateTime.makeUnsafe(new Date(600_000.5)))
+          yield* session.commit
+          assert.strictEqual(yield* visitsOf(Odd, token), 1)
+        })
+      )
+    )
+
     it.effect(
       "ends a session, however much it is used",
       test(() =>
@@ -418,9 +468,10 @@ describe("Session", () => {
           const committed = Option.getOrThrow(yield* session.commit)
           assert.deepStrictEqual(committed.token, token)
           assert.isFalse(committed.isTokenNew || committed.isExpiryNew || committed.isRememberMeNew)
+          assert.deepStrictEqual(spy.calls, [])
           yield* session.update((user) => ({ ...user }))
           yield* session.commit
-          assert.deepStrictEqual(spy.calls, [])
+          assert.deepStrictEqual(spy.calls, ["find"])
         })
       )
     )
@@ -530,7 +581,10 @@ describe("Session", () => {
 
     for (const [how, end] of [
       ["was destroyed", (session: Session.Session<typeof User.Type>) => session.destroy],
-      ["was renewed", (session: Session.Session<typeof User.Type>) => session.renewToken],
+      [
+        "was renewed",
+        (session: Session.Session<typeof User.Type>) => Effect.andThen(session.renewToken, session.commit)
+      ],
       ["has expired", () => TestClock.adjust("25 hours")]
     ] as const) {
       it.effect(`writes nothing back where the session ${how} in the meantime`, () =>
@@ -546,7 +600,9 @@ describe("Session", () => {
             yield* slow.renewToken
             yield* slow.update(visit)
             assert.deepStrictEqual(yield* slow.commit, Option.none())
-            assert.strictEqual(HashMap.size(yield* store.all), 0)
+            assert.strictEqual((yield* slow.get).userId, "ada")
+            const left = [...HashMap.values(yield* store.all)].map((data) => new TextDecoder().decode(data))
+            assert.isFalse(left.some((data) => data.includes("ada")))
           })
         )
       )
@@ -612,10 +668,98 @@ describe("Session", () => {
           const session = yield* UserSession.open()
           yield* session.update(visit)
           spy.latch = Effect.never
-          const fiber = yield* Effect.forkChild(Effect.uninterruptible(session.commit), { startImmediately: true })
+          const fiber = yield* Effect.forkChild(session.commit, { startImmediately: true })
           yield* Fiber.interrupt(fiber)
           spy.latch = Effect.void
           assert.strictEqual(yield* visitsOf(UserSession, yield* commit(session)), 1)
+        })
+      )
+    )
+
+    it.effect("is done to the end where its caller cannot be interrupted, as in a finalizer", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const { open, token } = yield* stored(UserSession)
+          spy.latch = Effect.yieldNow
+          const started = yield* Deferred.make<void>()
+          const work = Effect.acquireUseRelease(
+            open,
+            (session) =>
+              session
+                .update(visit)
+                .pipe(Effect.andThen(Deferred.succeed(started, undefined)), Effect.andThen(Effect.never)),
+            (session) => Effect.orDie(session.commit)
+          )
+          const fiber = yield* Effect.forkChild(work)
+          yield* Deferred.await(started)
+          yield* Fiber.interrupt(fiber)
+          assert.strictEqual(yield* visitsOf(UserSession, token), 2)
+        })
+      )
+    )
+
+    it.effect(
+      "applies its changes to the newer value also where they come to what was loaded",
+      test(() =>
+        Effect.gen(function* () {
+          const { open } = yield* stored(UserSession)
+          const [slow, fast] = [yield* open, yield* open]
+          yield* slow.set({ visits: 1 })
+          yield* fast.update(logIn("mallory"))
+          yield* fast.commit
+          yield* slow.commit
+          assert.deepStrictEqual(yield* (yield* open).get, { visits: 1 })
+
+          const [late, ender] = [yield* open, yield* open]
+          yield* late.set({ visits: 1 })
+          yield* ender.destroy
+          assert.deepStrictEqual(yield* late.commit, Option.none())
+        })
+      )
+    )
+
+    it.effect("counts a change once that is made while a write is under way which then conflicts", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const { open, token } = yield* stored(UserSession)
+          const [slow, fast] = [yield* open, yield* open]
+          yield* slow.update(visit)
+          const latch = yield* Deferred.make<void>()
+          spy.latch = Deferred.await(latch)
+          const fiber = yield* Effect.forkChild(slow.commit, { startImmediately: true })
+          yield* slow.update(visit)
+          spy.latch = Effect.void
+          yield* fast.update(visit)
+          yield* fast.commit
+          yield* Deferred.succeed(latch, undefined)
+          yield* Fiber.join(fiber)
+          assert.strictEqual(yield* visitsOf(UserSession, token), 3)
+          yield* slow.commit
+          assert.strictEqual(yield* visitsOf(UserSession, token), 4)
+        })
+      )
+    )
+
+    it.effect(
+      "saves nothing of a new session that is past its deadline by then",
+      test(() =>
+        Effect.gen(function* () {
+          const session = yield* UserSession.open()
+          yield* session.update(visit)
+          yield* TestClock.adjust("25 hours")
+          assert.deepStrictEqual(yield* session.commit, Option.none())
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+        })
+      )
+    )
+
+    it.effect(
+      "says that the expiry is new where an idle timeout is taken away",
+      test(() =>
+        Effect.gen(function* () {
+          const session = yield* (yield* stored(IdleSession)).open
+          yield* session.setIdleTimeout(Duration.infinity)
+          assert.isTrue(Option.getOrThrow(yield* session.commit).isExpiryNew)
         })
       )
     )
@@ -736,6 +880,75 @@ describe("Session", () => {
           yield* slow.renewToken
           const token = yield* commit(slow)
           assert.deepStrictEqual(yield* (yield* UserSession.open(token)).get, { userId: "ada", visits: 2 })
+        })
+      )
+    )
+
+    for (const when of ["before", "after"] as const) {
+      it.effect(
+        `is ended by a log-out that comes before its commit, of a session that was opened ${when} it`,
+        test(() =>
+          Effect.gen(function* () {
+            const { open } = yield* stored(UserSession)
+            const renewing = yield* open
+            const early = yield* open
+            yield* renewing.renewToken
+            yield* renewing.update(logIn("ada"))
+            const leaving = when === "before" ? early : yield* open
+            assert.strictEqual((yield* leaving.get).visits, when === "before" ? 1 : 0)
+            yield* leaving.destroy
+            assert.deepStrictEqual(yield* renewing.commit, Option.none())
+            assert.strictEqual(yield* Stream.runCount(UserSession.sessions), 0)
+          })
+        )
+      )
+    }
+
+    it.effect(
+      "can be found and ended among all sessions before its commit, and is one session after it",
+      test(() =>
+        Effect.gen(function* () {
+          const { open } = yield* stored(UserSession)
+          const session = yield* open
+          yield* session.renewToken
+          yield* session.commit
+          assert.strictEqual(yield* Stream.runCount(UserSession.sessions), 1)
+          yield* session.renewToken
+          yield* Stream.runForEach(UserSession.sessions, (listed) => listed.destroy)
+          assert.deepStrictEqual(yield* session.commit, Option.none())
+          assert.strictEqual(yield* Stream.runCount(UserSession.sessions), 0)
+        })
+      )
+    )
+
+    it.effect(
+      "writes the session anew also where its value is the initial one",
+      test(() =>
+        Effect.gen(function* () {
+          const session = yield* (yield* stored(UserSession)).open
+          yield* session.clear
+          yield* session.commit
+          yield* session.renewToken
+          assert.isTrue(Option.isSome(yield* session.commit))
+        })
+      )
+    )
+
+    it.effect("never lets changes be saved under the old token where it failed", () =>
+      spied((spy, store) =>
+        Effect.gen(function* () {
+          const { open, token } = yield* stored(UserSession)
+          const session = yield* open
+          yield* session.update(logIn("victim"))
+          spy.failing.add("replace")
+          assert.instanceOf(yield* Effect.flip(session.renewToken), SessionStoreError)
+          assert.instanceOf(yield* Effect.flip(session.commit), SessionStoreError)
+          spy.failing.clear()
+          const renewed = yield* commit(session)
+          assert.notStrictEqual(Redacted.value(renewed), Redacted.value(token))
+          assert.strictEqual((yield* (yield* UserSession.open(token)).get).userId, undefined)
+          assert.strictEqual((yield* (yield* UserSession.open(renewed)).get).userId, "victim")
+          assert.strictEqual(HashMap.size(yield* store.all), 1)
         })
       )
     )
