@@ -124,15 +124,15 @@ export class SessionStore extends Context.Service<SessionStore, SessionStoreOper
  * })
  * ```
  */
-export class SessionStoreError extends Schema.TaggedError<SessionStoreError>("effect-sessions/SessionStoreError")(
-  "SessionStoreError",
-  {
-    /** The operation that failed. */
-    operation: Schema.Literals(["find", "commit", "replace", "delete", "all", "entries"]),
-    /** What the system behind the store said. */
-    cause: Schema.Defect()
-  }
-) {
+// Without the marks, a bundle of MemStore, which never fails, would keep this error.
+export class SessionStoreError extends /* @__PURE__ */ Schema.TaggedError<SessionStoreError>(
+  "effect-sessions/SessionStoreError"
+)("SessionStoreError", {
+  /** The operation that failed. */
+  operation: /* @__PURE__ */ Schema.Literals(["find", "commit", "replace", "delete", "all", "entries"]),
+  /** What the system behind the store said. */
+  cause: /* @__PURE__ */ Schema.Defect()
+}) {
   override get message(): string {
     return `Session store failed to ${this.operation}`
   }
