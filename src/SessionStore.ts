@@ -4,6 +4,8 @@
  * `SessionStore` is the tag that every store provides. An application that asks for it runs on any store, and moves
  * from one to another by changing one layer. A store never looks inside the bytes and knows nothing of schemas, cookies
  * or HTTP.
+ *
+ * @module
  */
 import type { DateTime, Effect, HashMap, Option, Stream } from "effect"
 import { Context, Schema } from "effect"
@@ -133,6 +135,7 @@ export class SessionStoreError extends /* @__PURE__ */ Schema.TaggedError<Sessio
   /** What the system behind the store said. */
   cause: /* @__PURE__ */ Schema.Defect()
 }) {
+  /** Names the operation, and nothing of token or data. */
   override get message(): string {
     return `Session store failed to ${this.operation}`
   }
