@@ -4,6 +4,8 @@
  * {@link middleware} opens the session of each request to the routes it is given to, and provides it under its tag.
  * When the application has produced its response, and before the head of it is sent, the session is committed and the
  * cookie set, each where there is something to save or to send. {@link apiMiddleware} is the same for `HttpApi`.
+ *
+ * @module
  */
 import type { Types } from "effect"
 import { Cause, Clock, Context, DateTime, Duration, Effect, Exit, Formatter, Option, Redacted, Result } from "effect"
@@ -43,6 +45,22 @@ export interface CookieOptions {
 
 /**
  * What a session middleware is made from.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { HttpServerResponse } from "effect/http"
+ * import { Session } from "effect-sessions"
+ * import * as HttpSession from "effect-sessions/HttpSession"
+ *
+ * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
+ *
+ * const Sessions = HttpSession.middleware(Visits, {
+ *   cookie: { name: "__Host-session", sameSite: "strict" },
+ *   onError: (error) =>
+ *     Effect.as(Effect.logError(error.message, error.cause), HttpServerResponse.text("Try again later", { status: 503 }))
+ * })
+ * ```
  */
 export interface Options {
   /** The cookie that carries the token. */

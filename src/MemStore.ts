@@ -6,6 +6,8 @@
  * memory a page of the snapshot at a time, so that a sweep over a million sessions does not stall the server.
  *
  * The vocabulary is that of Go's [scs/memstore](https://github.com/alexedwards/scs/tree/master/memstore).
+ *
+ * @module
  */
 import { Buffer } from "node:buffer"
 import type { Scope } from "effect"

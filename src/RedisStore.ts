@@ -3,6 +3,8 @@
  *
  * A session is one key, whose value is the data and whose expiry is Redis' own: Redis removes what has expired, so that
  * there is no cleanup, and Redis' clock decides when that is. Every operation on one session is one command on one key.
+ *
+ * @module
  */
 import { Buffer, isUtf8 } from "node:buffer"
 import { DateTime, Effect, HashMap, Layer, Option, Stream } from "effect"

@@ -16,6 +16,8 @@
  * - `renewing`: only where it is `true`, in what a renewal leaves under the old token until it is committed; nobody can
  *   open that, but a log-out can still end it
  * - `value`: the value, encoded by the JSON codec of its schema
+ *
+ * @module
  */
 import { createHash } from "node:crypto"
 import {
@@ -47,6 +49,17 @@ export type Status = "unmodified" | "modified" | "destroyed"
 
 /**
  * What a commit hands to whoever carries the token to the client and back.
+ *
+ * **When to use**: to carry the token by something other than the cookie of `HttpSession`.
+ *
+ * @example
+ * ```ts
+ * import { DateTime, Redacted } from "effect"
+ * import type { Session } from "effect-sessions"
+ *
+ * const toMessage = ({ expiry, token }: Session.Committed) =>
+ *   JSON.stringify({ token: Redacted.value(token), expiry: DateTime.formatIso(expiry) })
+ * ```
  */
 export interface Committed {
   /** The token of the session, a secret. */
@@ -216,6 +229,7 @@ export class SessionDecodeError extends Schema.TaggedError<SessionDecodeError>("
     cause: Schema.Defect()
   }
 ) {
+  /** Names the class, and nothing of token or value. */
   override get message(): string {
     return `${this.session}: a session in the store does not decode`
   }
@@ -251,7 +265,28 @@ export interface Options<A, I> {
 }
 
 /**
- * A session class: a service tag, and ways to a session where there is no request to provide one.
+ * A session class: a service tag, and ways to a session where there is no request to provide one. {@link Service} makes
+ * it.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema, Stream } from "effect"
+ * import { MemStore, Session } from "effect-sessions"
+ *
+ * class UserSession extends Session.Service<UserSession>()("app/UserSession", {
+ *   schema: Schema.Struct({ userId: Schema.optionalKey(Schema.String) }),
+ *   initial: () => ({})
+ * }) {}
+ *
+ * const program = Effect.gen(function* () {
+ *   const session = yield* UserSession.open()
+ *   yield* session.set({ userId: "ada" })
+ *   yield* session.commit
+ *   return yield* Stream.runCollect(Stream.mapEffect(UserSession.sessions, (session) => session.get))
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, MemStore.layer)) // => [{ userId: "ada" }]
+ * ```
  */
 export interface ServiceClass<Self, Id extends string, A> extends Context.ServiceClass<Self, Id, Session<A>> {
   /**

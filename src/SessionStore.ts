@@ -4,6 +4,8 @@
  * `SessionStore` is the tag that every store provides. An application that asks for it runs on any store, and moves
  * from one to another by changing one layer. A store never looks inside the bytes and knows nothing of schemas, cookies
  * or HTTP.
+ *
+ * @module
  */
 import type { DateTime, Effect, HashMap, Option, Stream } from "effect"
 import { Context, Schema } from "effect"
@@ -124,15 +126,16 @@ export class SessionStore extends Context.Service<SessionStore, SessionStoreOper
  * })
  * ```
  */
-export class SessionStoreError extends Schema.TaggedError<SessionStoreError>("effect-sessions/SessionStoreError")(
-  "SessionStoreError",
-  {
-    /** The operation that failed. */
-    operation: Schema.Literals(["find", "commit", "replace", "delete", "all", "entries"]),
-    /** What the system behind the store said. */
-    cause: Schema.Defect()
-  }
-) {
+// Without the marks, a bundle of MemStore, which never fails, would keep this error.
+export class SessionStoreError extends /* @__PURE__ */ Schema.TaggedError<SessionStoreError>(
+  "effect-sessions/SessionStoreError"
+)("SessionStoreError", {
+  /** The operation that failed. */
+  operation: /* @__PURE__ */ Schema.Literals(["find", "commit", "replace", "delete", "all", "entries"]),
+  /** What the system behind the store said. */
+  cause: /* @__PURE__ */ Schema.Defect()
+}) {
+  /** Names the operation, and nothing of token or data. */
   override get message(): string {
     return `Session store failed to ${this.operation}`
   }

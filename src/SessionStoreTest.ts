@@ -1,5 +1,7 @@
 /**
  * The contract of `SessionStore` as a suite of tests, for every store to run. It needs `@effect/vitest` and `vitest`.
+ *
+ * @module
  */
 import { assert, describe, type Vitest } from "@effect/vitest"
 import { DateTime, Duration, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"

@@ -1,5 +1,7 @@
 /**
  * Sessions for the tests of an application: a handler gets one without a server, a cookie or a store to provide.
+ *
+ * @module
  */
 import { Effect, Layer, Option } from "effect"
 import { MemStore } from "./MemStore.ts"

@@ -3,6 +3,8 @@
  *
  * A session is one row: its token, its data, and its expiry in epoch milliseconds. The clock of the client, Effect's
  * `Clock`, decides what has expired, as in MemStore. A scoped cleanup fiber deletes expired rows a batch at a time.
+ *
+ * @module
  */
 import { Buffer } from "node:buffer"
 import { Clock, DateTime, type Duration, Effect, HashMap, Layer, Metric, Option, Predicate, Stream } from "effect"

@@ -1,3 +1,11 @@
+/**
+ * The core: typed sessions, the contract of a store, and the store in memory.
+ *
+ * It needs nothing but the stable part of Effect. What builds on HTTP, Redis, SQL or a test runner has an entry of its
+ * own, named after its module.
+ *
+ * @module
+ */
 export * from "./MemStore.ts"
 export * as Session from "./Session.ts"
 export * from "./SessionStore.ts"

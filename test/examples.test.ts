@@ -43,7 +43,8 @@ const withAssertions = (code: string): string =>
   )}\nvoid equal\nexport {}\n`
 
 const sources = readdirSync(new URL("src", root)).map((file) => `src/${file}`)
-const pages = ["README.md", ...readdirSync(new URL("docs", root)).map((file) => `docs/${file}`)]
+const documents = readdirSync(new URL("docs", root)).filter((file) => file.endsWith(".md"))
+const pages = ["README.md", ...documents.map((file) => `docs/${file}`)]
 const examples = [...pages, ...sources].flatMap(examplesOf)
 
 rmSync(folder, { recursive: true, force: true })
