@@ -1,87 +1,275 @@
 /**
- * What do RedisStore and SqlStore cost over their client? Finds and commits a second of sessions of 256 bytes of JSON,
- * through one client to a real server on this machine, beside the same commands sent bare through that client: one at a
- * time, and 64 at a time. Rounds take turns; the medians count.
+ * The stores that are measured, each behind the same few operations.
+ *
+ * An operation takes a batch and issues it as the store's own users would: a fiber that runs through the batch, calls
+ * whose callbacks are awaited together, or a plain loop. What a store takes (bytes, an object, an instant of expiry) is
+ * made of a session's text before the time that is measured.
  */
-import { DateTime, Duration, Effect, Layer } from "effect"
-import * as Redis from "effect/persistence/Redis"
-import * as SqlClient from "effect/sql/SqlClient"
-import { SessionStore } from "effect-sessions"
-import { RedisStore } from "effect-sessions/RedisStore"
-import { SqlStore } from "effect-sessions/SqlStore"
-import { PostgresServer, postgresClient, RedisServer, redisClient } from "../test/servers.ts"
+import { Clock, DateTime, Deferred, Duration, Effect, Exit, HashMap, Option, Scope } from "effect"
+import { KeyValueStore, Persistence } from "effect/persistence"
+import { MemStore } from "effect-sessions"
+import session from "express-session"
+import { LRUCache } from "lru-cache"
+import createMemoryStore from "memorystore"
 
-const rounds = Number(process.argv[2] ?? 61)
-const sessions = 250
-const data = new TextEncoder().encode(JSON.stringify({ userId: crypto.randomUUID(), note: "x".repeat(199) }))
-const text = new TextDecoder().decode(data)
-const tokens = Array.from({ length: sessions }, () =>
-  Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64url")
-)
+/** A session to be written: 256 characters of text that expire after some milliseconds. */
+export interface NewSession {
+  readonly token: string
+  readonly text: string
+  readonly lifetime: number
+}
 
-const median = (numbers: ReadonlyArray<number>) => numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN
+type Answer<A> = A | Promise<A>
 
-type Operation = (token: string) => Effect.Effect<unknown, unknown>
+/** An operation whose arguments are made: the part that is measured. */
+type Run<A> = () => Answer<A>
 
-const perSecond = Effect.fnUntraced(function* (operation: Operation, concurrency: number) {
-  const [duration] = yield* Effect.timed(Effect.forEach(tokens, operation, { concurrency, discard: true }))
-  return sessions / Duration.toSeconds(duration)
-})
+export interface Store {
+  readonly commit: (batch: ReadonlyArray<NewSession>) => Run<unknown>
+  /** Answers how many were found. */
+  readonly find: (tokens: ReadonlyArray<string>) => Answer<number>
+  /** Answers how many were replaced. */
+  readonly replace?: (batch: ReadonlyArray<NewSession & { readonly expected: string }>) => Run<number>
+  readonly delete: (tokens: ReadonlyArray<string>) => Answer<unknown>
+  /** Answers how many there were. */
+  readonly all?: () => Answer<number>
+  /** One pass that removes what has expired; answers how many sessions are held after it. */
+  readonly sweep?: () => Promise<number>
+}
 
-/** Prints what a store does in a second beside its bare commands, in rounds that take turns. */
-const compare = Effect.fnUntraced(function* (name: string, store: Operation, bare: Operation) {
-  for (const concurrency of [1, 64]) {
-    const rates: { readonly store: Array<number>; readonly bare: Array<number> } = { store: [], bare: [] }
-    yield* perSecond(store, concurrency)
-    yield* perSecond(bare, concurrency)
-    for (let round = 0; round < rounds; round++) {
-      for (const which of round % 2 === 0 ? (["store", "bare"] as const) : (["bare", "store"] as const)) {
-        rates[which].push(yield* perSecond(which === "store" ? store : bare, concurrency))
-      }
+const bytes = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text)
+
+/** Runs an effect an item in one fiber, and counts the answers that are hits. */
+const runEach = <A, B, E>(
+  items: ReadonlyArray<A>,
+  effect: (item: A) => Effect.Effect<B, E>,
+  isHit: (answer: B) => boolean = () => false
+): Promise<number> =>
+  Effect.runPromise(
+    Effect.gen(function* () {
+      let hits = 0
+      for (const item of items) if (isHit(yield* effect(item))) hits++
+      return hits
+    })
+  )
+
+const memStore = async (): Promise<Store> => {
+  // A clock whose sleep ends when a sweep is asked for: the store's own cleanup runs, at the moment that is measured.
+  const live = await Effect.runPromise(Clock.clockWith(Effect.succeed))
+  let due = Deferred.makeUnsafe<void>()
+  let asleep = Deferred.makeUnsafe<void>()
+  const clock: Clock.Clock = Object.assign(Object.create(live), {
+    sleep: () =>
+      Effect.suspend(() => {
+        Deferred.doneUnsafe(asleep, Exit.void)
+        return Deferred.await(due)
+      })
+  })
+  const store = await MemStore.make.pipe(
+    Effect.provideService(Scope.Scope, Scope.makeUnsafe()),
+    Effect.provideService(Clock.Clock, clock),
+    Effect.runPromise
+  )
+  const expiryIn = (lifetime: number) => DateTime.makeUnsafe(Date.now() + lifetime)
+  return {
+    commit: (batch) => {
+      const sessions = batch.map(({ token, text, lifetime }) => ({
+        token,
+        data: bytes(text),
+        expiry: expiryIn(lifetime)
+      }))
+      return () => runEach(sessions, ({ token, data, expiry }) => store.commit(token, data, expiry))
+    },
+    find: (tokens) => runEach(tokens, store.find, Option.isSome),
+    replace: (batch) => {
+      const sessions = batch.map(({ token, text, expected, lifetime }) => ({
+        token,
+        expected: bytes(expected),
+        data: bytes(text),
+        expiry: expiryIn(lifetime)
+      }))
+      return () =>
+        runEach(
+          sessions,
+          ({ token, expected, data, expiry }) => store.replace(token, expected, data, expiry),
+          (replaced) => replaced
+        )
+    },
+    delete: (tokens) => runEach(tokens, store.delete),
+    all: () => Effect.runPromise(Effect.map(store.all, HashMap.size)),
+    sweep: async () => {
+      const begin = due
+      due = Deferred.makeUnsafe()
+      asleep = Deferred.makeUnsafe()
+      Deferred.doneUnsafe(begin, Exit.void)
+      await Effect.runPromise(Deferred.await(asleep))
+      return Effect.runPromise(store.size)
     }
-    const [ours, theirs] = [median(rates.store), median(rates.bare)]
-    const overhead = (theirs / ours - 1) * 100
-    console.log(
-      `${name.padEnd(18)} ${String(concurrency).padStart(2)} at a time: ${ours.toFixed(0).padStart(6)}/s, ` +
-        `bare ${theirs.toFixed(0).padStart(6)}/s, overhead ${overhead.toFixed(1).padStart(5)} %`
-    )
   }
+}
+
+const keyValueStore = async (): Promise<Store> => {
+  const store = await KeyValueStore.KeyValueStore.pipe(Effect.provide(KeyValueStore.layerMemory), Effect.runPromise)
+  return {
+    commit: (batch) => {
+      const sessions = batch.map(({ token, text }) => ({ token, data: bytes(text) }))
+      return () => runEach(sessions, ({ token, data }) => store.set(token, data))
+    },
+    find: (tokens) => runEach(tokens, store.getUint8Array, (data) => data !== undefined),
+    delete: (tokens) => runEach(tokens, store.remove)
+  }
+}
+
+const persistence = async (): Promise<Store> => {
+  const store = await Persistence.BackingPersistence.use((backing) => backing.make("sessions")).pipe(
+    Effect.scoped,
+    Effect.provide(Persistence.layerBackingMemory),
+    Effect.runPromise
+  )
+  return {
+    commit: (batch) => {
+      const sessions = batch.map(({ token, text, lifetime }) => ({
+        token,
+        data: bytes(text),
+        lifetime: Duration.millis(lifetime)
+      }))
+      return () => runEach(sessions, ({ token, data, lifetime }) => store.set(token, data, lifetime))
+    },
+    find: (tokens) => runEach(tokens, store.get, (data) => data !== undefined),
+    delete: (tokens) => runEach(tokens, store.remove)
+  }
+}
+
+/** Issues a call an item, and waits for all of their callbacks. */
+const callEach = <A>(items: ReadonlyArray<A>, call: (item: A, done: (error?: unknown) => void) => void) =>
+  new Promise<void>((resolve, reject) => {
+    let left = items.length
+    for (const item of items) {
+      call(item, (error) => {
+        if (error !== null && error !== undefined) reject(error)
+        else if (--left === 0) resolve()
+      })
+    }
+  })
+
+/** What the stores of express-session have in common. They keep an object, as JSON. */
+const expressStore = (store: session.Store) => ({
+  commit: (batch: ReadonlyArray<NewSession>) => {
+    const sessions = batch.map(({ token, text, lifetime }) => {
+      const cookie = new session.Cookie()
+      cookie.maxAge = lifetime
+      return { token, data: { cookie, text } }
+    })
+    return () => callEach(sessions, ({ token, data }, done) => store.set(token, data, done))
+  },
+  find: async (tokens: ReadonlyArray<string>) => {
+    let found = 0
+    await callEach(tokens, (token, done) =>
+      store.get(token, (error, data) => {
+        if (data !== undefined && data !== null) found++
+        done(error)
+      })
+    )
+    return found
+  },
+  delete: (tokens: ReadonlyArray<string>) => callEach(tokens, (token, done) => store.destroy(token, done)),
+  all: () =>
+    new Promise<number>((resolve, reject) => {
+      store.all?.((error, sessions) => (error ? reject(error) : resolve(Object.keys(sessions ?? {}).length)))
+    })
 })
 
-const measureRedis = Effect.gen(function* () {
-  const store = yield* SessionStore
-  const redis = yield* Redis.Redis
-  const expiry = DateTime.add(yield* DateTime.now, { hours: 1 })
-  const millis = String(DateTime.toEpochMillis(expiry))
-  yield* compare(
-    "RedisStore commit",
-    (token) => store.commit(token, data, expiry),
-    (token) => redis.send("SET", `bare:${token}`, text, "PXAT", millis)
-  )
-  yield* compare(
-    "RedisStore find",
-    (token) => store.find(token),
-    (token) => redis.send("GET", `bare:${token}`)
-  )
-}).pipe(Effect.provide(RedisStore.layer.pipe(Layer.provideMerge(redisClient), Layer.provide(RedisServer.layer))))
+const memorystore = async (): Promise<Store> => {
+  const MemoryStore = createMemoryStore(session)
+  const store = new MemoryStore({})
+  const length = () =>
+    new Promise<number>((resolve, reject) => {
+      store.length((error, count) => (error ? reject(error) : resolve(count ?? Number.NaN)))
+    })
+  return {
+    ...expressStore(store),
+    sweep: () => {
+      store.prune()
+      return length()
+    }
+  }
+}
 
-const measureSql = Effect.gen(function* () {
-  const store = yield* SessionStore
-  const sql = yield* SqlClient.SqlClient
-  const expiry = DateTime.add(yield* DateTime.now, { hours: 1 })
-  const millis = DateTime.toEpochMillis(expiry)
-  yield* SqlStore.migrationWith({ table: "bare" })
-  yield* compare(
-    "SqlStore commit",
-    (token) => store.commit(token, data, expiry),
-    (token) =>
-      sql`INSERT INTO bare (token, data, expiry) VALUES (${Buffer.from(token)}, ${data}, ${millis}) ON CONFLICT (token) DO UPDATE SET data = excluded.data, expiry = excluded.expiry`
-  )
-  yield* compare(
-    "SqlStore find",
-    (token) => store.find(token),
-    (token) => sql`SELECT data FROM bare WHERE token = ${Buffer.from(token)} AND expiry >= ${Date.now()}`
-  )
-}).pipe(Effect.provide(SqlStore.layer.pipe(Layer.provideMerge(postgresClient), Layer.provide(PostgresServer.layer))))
+const memoryStore = async (): Promise<Store> => {
+  const store = expressStore(new session.MemoryStore())
+  // It has no sweep. An expired session leaves when it is asked for, and all of them when all are.
+  return { ...store, sweep: store.all }
+}
 
-await Effect.runPromise(Effect.andThen(measureRedis, measureSql))
+const lruCache = async (sessions: number): Promise<Store> => {
+  // It wants a bound, or a timer for each entry. The bound leaves room for what is written besides.
+  const cache = new LRUCache<string, Uint8Array>({ max: sessions + 1_000, ttl: 1, perf: Date })
+  return {
+    commit: (batch) => {
+      const sessions = batch.map(({ token, text, lifetime }) => ({
+        token,
+        data: bytes(text),
+        options: { ttl: lifetime }
+      }))
+      return () => {
+        for (const { token, data, options } of sessions) cache.set(token, data, options)
+      }
+    },
+    find: (tokens) => {
+      let found = 0
+      for (const token of tokens) if (cache.get(token) !== undefined) found++
+      return found
+    },
+    delete: (tokens) => {
+      for (const token of tokens) cache.delete(token)
+    },
+    all: () => new Map(cache.entries()).size,
+    sweep: async () => {
+      cache.purgeStale()
+      return cache.size
+    }
+  }
+}
+
+const plainMap = async (): Promise<Store> => {
+  const map = new Map<string, Uint8Array>()
+  return {
+    commit: (batch) => {
+      const sessions = batch.map(({ token, text }) => ({ token, data: bytes(text) }))
+      return () => {
+        for (const { token, data } of sessions) map.set(token, data)
+      }
+    },
+    find: (tokens) => {
+      let found = 0
+      for (const token of tokens) if (map.get(token) !== undefined) found++
+      return found
+    },
+    delete: (tokens) => {
+      for (const token of tokens) map.delete(token)
+    },
+    all: () => new Map(map).size
+  }
+}
+
+export interface Peer {
+  /** Makes an empty store for so many sessions. */
+  readonly make: (sessions: number) => Promise<Store>
+  readonly sweeps: boolean
+  /** What MemStore does and it does not. */
+  readonly lacks: string
+}
+
+export const peers = {
+  MemStore: { make: memStore, sweeps: true, lacks: "" },
+  memorystore: { make: memorystore, sweeps: true, lacks: "replace. It takes objects, and makes JSON of them itself" },
+  "express MemoryStore": {
+    make: memoryStore,
+    sweeps: true,
+    lacks: "replace and a sweep, in place of which its all is shown. It makes JSON itself too"
+  },
+  "Effect Persistence": { make: persistence, sweeps: false, lacks: "replace, all, a sweep, a copy of its own" },
+  "Effect KeyValueStore": { make: keyValueStore, sweeps: false, lacks: "replace, all, expiry, a copy of its own" },
+  "lru-cache": { make: lruCache, sweeps: true, lacks: "replace, a copy of its own. It wants a bound" },
+  Map: { make: plainMap, sweeps: false, lacks: "replace, expiry, a copy of its own" }
+} satisfies Record<string, Peer>

@@ -482,17 +482,21 @@ export const Service =
         Effect.as(instead)
       )
 
-    const find = Effect.fnUntraced(function* (
+    const find = (
       store: SessionStore["Service"],
       token: Redacted.Redacted<string>
-    ): Effect.fn.Return<Stored<A> | undefined, SessionError> {
+    ): Effect.Effect<Stored<A> | undefined, SessionError> => {
       const key = keyOf(token)
-      const data = yield* Effect.interruptible(store.find(key))
-      if (Option.isNone(data)) return undefined
-      const contents = yield* decode(data.value)
-      if (Option.isNone(contents)) return undefined
-      return { _tag: "Stored", key, token: Option.some(token), data: data.value, contents: contents.value }
-    })
+      return Effect.flatMap(Effect.interruptible(store.find(key)), (data) =>
+        Option.isNone(data)
+          ? Effect.undefined
+          : Effect.mapEager(decode(data.value), (contents) =>
+              Option.isNone(contents)
+                ? undefined
+                : { _tag: "Stored", key, token: Option.some(token), data: data.value, contents: contents.value }
+            )
+      )
+    }
 
     /** The session as it is in the store by now. */
     const reload = Effect.fnUntraced(function* (
@@ -755,15 +759,21 @@ export const Service =
       }
     }
 
-    const open: ServiceClass<Self, Id, A>["open"] = Effect.fnUntraced(function* (token) {
-      const store = yield* SessionStore
-      const fresh = makeNew(yield* Clock.currentTimeMillis)
-      if (token === undefined || !tokenShape.test(Redacted.value(token))) return new Handle(store, fresh)
-      const found = yield* traced(find(store, token), "Session.open").pipe(
-        Effect.catchTag("SessionDecodeError", (error) => insteadOf(error, { ...fresh, predecessor: keyOf(token) }))
-      )
-      return new Handle(store, found ?? fresh)
-    })
+    const open: ServiceClass<Self, Id, A>["open"] = (token) =>
+      Effect.flatMap(SessionStore, (store) => {
+        const openNew = (predecessor?: string) =>
+          Effect.map(Clock.currentTimeMillis, (now) => new Handle(store, { ...makeNew(now), predecessor }))
+        if (token === undefined || !tokenShape.test(Redacted.value(token))) return openNew()
+        return traced(find(store, token), "Session.open").pipe(
+          Effect.matchEffect({
+            onSuccess: (found) => (found === undefined ? openNew() : Effect.succeed(new Handle(store, found))),
+            onFailure: (error): Effect.Effect<Handle, SessionError> =>
+              error._tag === "SessionDecodeError"
+                ? Effect.andThen(insteadOf(error, undefined), openNew(keyOf(token)))
+                : Effect.fail(error)
+          })
+        )
+      })
 
     const sessions: ServiceClass<Self, Id, A>["sessions"] = Stream.unwrap(
       Effect.map(SessionStore, (store) =>

@@ -415,26 +415,42 @@ describe("all and entries", () => {
     })
   )
 
+  /** How often another fiber had its turn while the work was done. */
+  const turnsDuring = Effect.fnUntraced(function* (work: Effect.Effect<unknown>) {
+    const worker = yield* Effect.forkChild(work, { startImmediately: true })
+    let turns = 0
+    while (worker.pollUnsafe() === undefined) {
+      turns++
+      yield* Effect.yieldNow
+    }
+    return turns
+  })
+
   it.effect("neither, nor a sweep, keeps other fibers waiting, however many sessions have expired", () =>
     withStore("1 minute", (store) =>
       Effect.gen(function* () {
-        const turnsDuring = Effect.fnUntraced(function* (work: Effect.Effect<unknown>) {
-          const worker = yield* Effect.forkChild(work, { startImmediately: true })
-          let turns = 0
-          while (worker.pollUnsafe() === undefined) {
-            turns++
-            yield* Effect.yieldNow
-          }
-          return turns
-        })
         yield* commitMany(store, 50_000, "30 seconds")
         yield* store.commit("active", bytes("data"), yield* fromNow("1 hour"))
         yield* TestClock.adjust("31 seconds")
-        // At most 128 entries a turn
-        assert.isAbove(yield* turnsDuring(store.all), 390)
-        assert.isAbove(yield* turnsDuring(Stream.runDrain(store.entries)), 390)
-        assert.isAbove(yield* turnsDuring(TestClock.adjust("29 seconds")), 390)
+        // At most 32 entries a turn
+        assert.isAbove(yield* turnsDuring(store.all), 1_560)
+        assert.isAbove(yield* turnsDuring(Stream.runDrain(store.entries)), 1_560)
+        assert.isAbove(yield* turnsDuring(TestClock.adjust("29 seconds")), 1_560)
         assert.strictEqual(yield* store.size, 1)
+      })
+    )
+  )
+
+  it.effect("neither keeps other fibers waiting for more than a millisecond where a single session takes one", () =>
+    withStore(0, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 100, "1 hour")
+        const clock = yield* Clock.Clock
+        let now = clock.currentTimeMillisUnsafe()
+        const slow: Clock.Clock = Object.assign(Object.create(clock), { currentTimeMillisUnsafe: () => now++ })
+        for (const read of [store.all, Stream.runDrain(store.entries)]) {
+          assert.isAtLeast(yield* turnsDuring(Effect.provideService(read, Clock.Clock, slow)), 100)
+        }
       })
     )
   )

@@ -1,5 +1,5 @@
 /**
- * Compiles and runs every code block of the README and of the docstrings.
+ * Compiles and runs every code block of the README, the docs and the docstrings.
  *
  * A line that ends in `// => value` is a claim: it is run as an assertion that the expression before it equals the value.
  */
@@ -43,7 +43,8 @@ const withAssertions = (code: string): string =>
   )}\nvoid equal\nexport {}\n`
 
 const sources = readdirSync(new URL("src", root)).map((file) => `src/${file}`)
-const examples = ["README.md", ...sources].flatMap(examplesOf)
+const pages = ["README.md", ...readdirSync(new URL("docs", root)).map((file) => `docs/${file}`)]
+const examples = [...pages, ...sources].flatMap(examplesOf)
 
 rmSync(folder, { recursive: true, force: true })
 mkdirSync(folder)

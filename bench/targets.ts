@@ -1,0 +1,57 @@
+/** What MemStore and HttpSession are meant to reach: medians of one run, most of them as ratios to another's. */
+import { type Figure, type Part, type Results, summarize } from "./results.ts"
+
+export interface Target {
+  readonly name: string
+  /** `NaN` where it was not measured. */
+  readonly value: number
+  readonly limit: number
+  readonly met: boolean
+}
+
+export const targetsOf = ({ measurements }: Results, sessions: number): ReadonlyArray<Target> => {
+  const median = (part: Part, subject: string, figure: Figure, size = sessions): number =>
+    summarize(measurements, { part, subject, sessions: size }, figure)?.median ?? Number.NaN
+
+  const operation = (figure: Figure) => median("operations", "MemStore", figure)
+  const sweep = (figure: Figure) => median("cleanup50", "MemStore", figure)
+  const fewest = Math.min(...measurements.filter((m) => m.part === "operations").map((m) => m.sessions))
+  const requests = (subject: string) => median("http", subject, "requests", 64)
+
+  const atMost = (name: string, limit: number, value: number, than = 1): Target => ({
+    name,
+    value: value / than,
+    limit,
+    met: value / than <= limit
+  })
+  const atLeast = (name: string, limit: number, value: number, than: number): Target => ({
+    ...atMost(name, limit, value, than),
+    met: value / than >= limit
+  })
+  const operationAtMost = (figure: Figure, limit: number, than: string) =>
+    atMost(`${figure} / ${figure} of ${than}`, limit, operation(figure), median("operations", than, figure))
+
+  return [
+    atMost("longest stall of a sweep, ms", 20, sweep("sweepStall")),
+    atMost("the same / memorystore's", 1 / 20, sweep("sweepStall"), median("cleanup50", "memorystore", "sweepStall")),
+    atMost("p99 find during a sweep / without one", 2, sweep("sweepFind99"), sweep("idleFind99")),
+    operationAtMost("find", 1 / 2, "memorystore"),
+    operationAtMost("commit", 1, "memorystore"),
+    operationAtMost("overwrite", 1, "memorystore"),
+    operationAtMost("find", 3, "Effect KeyValueStore"),
+    operationAtMost("commit", 3, "Effect KeyValueStore"),
+    atMost("longest stall of all, ms", 20, operation("allStall")),
+    operationAtMost("all", 1, "memorystore"),
+    atMost("resident bytes / memorystore's", 1, sweep("resident"), median("cleanup50", "memorystore", "resident")),
+    ...(["find", "commit"] as const).map((figure) =>
+      atMost(
+        `${figure} / the same with ${fewest}`,
+        3,
+        operation(figure),
+        median("operations", "MemStore", figure, fewest)
+      )
+    ),
+    atLeast("requests, HttpSession / express", 2, requests("Effect, HttpSession"), requests("express, memorystore")),
+    atLeast("requests, HttpSession / no session", 0.75, requests("Effect, HttpSession"), requests("Effect, no session"))
+  ].filter(({ value }) => !Number.isNaN(value))
+}
