@@ -275,6 +275,8 @@ describe("HttpSession", () => {
       { name: "__Host-id" },
       { name: "__Secure-id", domain: "example.com", path: "/admin" },
       { domain: ".example.com", secure: false },
+      { domain: "shop.app.example.com" },
+      { name: "my__Host-id", domain: "example.com", path: "/admin", secure: false },
       { sameSite: "none", partitioned: true },
       { name: undefined, path: undefined, secure: undefined, sameSite: undefined }
     ] as const) {
@@ -579,6 +581,62 @@ describe("HttpSession", () => {
         })
       )
     )
+
+    it.effect(
+      "is not set again for a session that is remembered, where it lasts as long either way",
+      test(() =>
+        Effect.gen(function* () {
+          const remember = Effect.gen(function* () {
+            yield* (yield* UserSession).rememberMe(true)
+            return HttpServerResponse.empty()
+          })
+          const browser = yield* serve(routes({ "/visit": visit, "/remember": remember }))
+          yield* browser.send("/visit")
+          assert.deepStrictEqual((yield* browser.send("/remember")).response.headers.getSetCookie(), [])
+        })
+      )
+    )
+
+    it.effect(
+      "is redacted where a handler prints what it opened",
+      test(() =>
+        Effect.gen(function* () {
+          const print = Effect.gen(function* () {
+            return HttpServerResponse.text(String(yield* (yield* UserSession).token))
+          })
+          const browser = yield* serve(routes({ "/visit": visit, "/print": print }))
+          yield* browser.send("/visit")
+          assert.strictEqual((yield* browser.send("/print")).text, "some(<redacted:session token>)")
+        })
+      )
+    )
+
+    for (const [origin, warnings] of [
+      ["http://127.10.200.30:3000", 0],
+      ["https://example.com/?from=http://example.com", 0],
+      ["http://mylocalhost", 1],
+      ["http://localhost.example.com", 1],
+      ["http://127.0.0.1.example.com", 1],
+      ["http://[::2]", 1]
+    ] as const) {
+      it.effect(
+        `that is secure is ${warnings === 0 ? "not " : ""}warned of on ${origin}`,
+        test(() => {
+          const logged: Array<string> = []
+          const logger = Logger.make(({ message }) => void logged.push(String(message)))
+          return Effect.gen(function* () {
+            yield* (yield* serve(routes({ "/": visit }))).send(origin)
+            assert.lengthOf(logged, warnings)
+            // What there is to do about it.
+            for (const message of logged) {
+              for (const way of ["HTTPS", "http://localhost", "secure: false", "X-Forwarded-Proto"]) {
+                assert.include(message, way)
+              }
+            }
+          }).pipe(Effect.provide(Logger.layer([logger])))
+        })
+      )
+    }
   })
 
   describe("a log-in", () => {
@@ -804,6 +862,19 @@ describe("HttpSession", () => {
         }).pipe(silent)
       )
     )
+
+    it.effect(
+      "to an error and a defect at once commits nothing",
+      test(() =>
+        Effect.gen(function* () {
+          const both = Effect.failCause(Cause.combine(Cause.fail("wrong password"), Cause.die("bug")))
+          const browser = yield* serve(routes({ "/": Effect.andThen(visit, both) }))
+          const { response } = yield* browser.send("/")
+          assert.deepStrictEqual(response.headers.getSetCookie(), [])
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+        }).pipe(silent)
+      )
+    )
   })
 
   describe("a store that fails", () => {
@@ -840,6 +911,7 @@ describe("HttpSession", () => {
           assert.strictEqual(text, "")
           assert.deepStrictEqual(response.headers.getSetCookie(), [])
           assert.lengthOf(logged, 1)
+          assert.include(String(logged[0]), "test/UserSession: the session could not be kept")
         }).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => void logged.push(message))])))
       })
     )
@@ -1080,6 +1152,7 @@ describe("HttpSession", () => {
     }
 
     it("declares the cookie to OpenAPI", () => {
+      assert.strictEqual(HttpSession.security().key, "session")
       const { components, paths } = OpenApi.fromApi(Api)
       assert.deepStrictEqual(components.securitySchemes.session, { type: "apiKey", name: "id", in: "cookie" })
       assert.deepStrictEqual(paths["/secured/visit"]?.post?.security, [{ session: [] }])

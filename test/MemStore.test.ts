@@ -198,7 +198,7 @@ describe("cleanup", () => {
         )
         const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
         assert.instanceOf(defect, TypeError)
-        assert.include(defect.message, "cleanup interval is no duration")
+        assert.include(defect.message, "MemStore: the cleanup interval is no duration")
         assert.include(defect.message, name)
       })
     )
@@ -616,6 +616,17 @@ describe("observability", () => {
         yield* Fiber.join(sweep)
         const swept = (yield* Metric.snapshot).find((metric) => metric.id === "sessions_swept")
         assert.deepInclude(swept?.state, { count: 20_000 - (yield* store.size) })
+      })
+    ).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.effect("says of the count of what was swept that it only grows", () =>
+    withStore("1 minute", (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 3, "30 seconds")
+        yield* TestClock.adjust("1 minute")
+        const swept = (yield* Metric.snapshot).find((metric) => metric.id === "sessions_swept")
+        assert.deepInclude(swept?.state, { count: 3, incremental: true })
       })
     ).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )

@@ -53,6 +53,13 @@ class NewerSession extends Session.Service<NewerSession>()("test/UserSession", {
   initial: () => ({ user: "nobody" })
 }) {}
 
+/** Another class, whose values fit no other schema. */
+class NameSession extends Session.Service<NameSession>()("test/NameSession", {
+  schema: Schema.Struct({ user: Schema.String }),
+  initial: () => ({ user: "nobody" }),
+  undecodable: "fail"
+}) {}
+
 class StrictSession extends Session.Service<StrictSession>()("test/UserSession", {
   schema: Schema.Struct({ user: Schema.String }),
   initial: () => ({ user: "nobody" }),
@@ -245,6 +252,20 @@ describe("Session", () => {
           const { open } = yield* stored(UserSession)
           spy.failing.add("find")
           assert.instanceOf(yield* Effect.flip(open), SessionStoreError)
+        })
+      )
+    )
+
+    it.effect("takes the session of another class, whatever its schema, for none, and leaves it alone", () =>
+      spied((_, store) =>
+        Effect.gen(function* () {
+          const { token } = yield* stored(UserSession)
+          const session = yield* NameSession.open(token)
+          assert.deepStrictEqual(yield* session.get, { user: "nobody" })
+          yield* session.set({ user: "ada" })
+          yield* session.commit
+          assert.strictEqual(yield* store.size, 2)
+          assert.strictEqual(yield* visitsOf(UserSession, token), 1)
         })
       )
     )
@@ -818,6 +839,67 @@ describe("Session", () => {
         })
       )
     )
+
+    it.effect(
+      "leaves the value in memory as it is where the session has ended",
+      test(() =>
+        Effect.gen(function* () {
+          const { open } = yield* stored(UserSession)
+          const [slow, fast] = [yield* open, yield* open]
+          yield* fast.destroy
+          for (let visits = 2; visits <= 4; visits++) {
+            yield* slow.update(visit)
+            yield* slow.commit
+            assert.strictEqual((yield* slow.get).visits, visits)
+          }
+        })
+      )
+    )
+
+    it.effect("applies no change twice that is made while it waits to try again", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const { open, token } = yield* stored(UserSession)
+          const [slow, fast] = [yield* open, yield* open]
+          yield* fast.update(visit)
+          yield* slow.update(visit)
+          const latch = yield* Deferred.make<void>()
+          spy.latch = Deferred.await(latch)
+          const fiber = yield* Effect.forkChild(slow.commit, { startImmediately: true })
+          spy.latch = Effect.void
+          yield* fast.commit
+          yield* slow.update(visit)
+          yield* Deferred.succeed(latch, undefined)
+          yield* Fiber.join(fiber)
+          assert.strictEqual((yield* slow.get).visits, 4)
+          assert.strictEqual(yield* visitsOf(UserSession, token), 3)
+          yield* slow.commit
+          assert.strictEqual(yield* visitsOf(UserSession, token), 4)
+        })
+      )
+    )
+
+    it.effect(
+      "leaves the data as another deployment wrote it, byte for byte, where only the expiry moves on",
+      test(() =>
+        Effect.gen(function* () {
+          const { open, token } = yield* stored(IdleSession)
+          const store = yield* SessionStore
+          const written = {
+            session: "test/IdleSession",
+            value: { more: true, visits: 1 },
+            version: 1,
+            deadline: 3_600_000
+          }
+          const data = bytes(JSON.stringify(written, null, 2))
+          yield* store.commit(keyOf(token), data, DateTime.makeUnsafe(Duration.toMillis("20 minutes")))
+          yield* TestClock.adjust("15 minutes")
+          yield* (yield* open).commit
+          yield* TestClock.adjust("15 minutes")
+          assert.deepStrictEqual(yield* store.find(keyOf(token)), Option.some(data))
+        })
+      )
+    )
   })
 
   describe("renewToken", () => {
@@ -1102,6 +1184,42 @@ describe("Session", () => {
         })
       )
     )
+
+    it.effect("takes nothing of a session that another request ended in the meantime", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const other = yield* stored(UserSession)
+          const fast = yield* other.open
+          const session = yield* UserSession.open()
+          // The other request ends it after the merge has found it, and before the merge does.
+          const latch = yield* Deferred.make<void>()
+          spy.latch = Effect.suspend(() => (spy.calls.at(-1) === "replace" ? Deferred.await(latch) : Effect.void))
+          const fiber = yield* Effect.forkChild(session.merge(other.token, add), { startImmediately: true })
+          spy.latch = Effect.void
+          yield* fast.destroy
+          yield* Deferred.succeed(latch, undefined)
+          yield* Fiber.join(fiber)
+          assert.deepStrictEqual(yield* session.get, { visits: 0 })
+          assert.strictEqual(yield* session.status, "unmodified")
+        })
+      )
+    )
+
+    it.effect("fails where the store fails, and has changed nothing", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const other = yield* stored(UserSession)
+          const session = yield* UserSession.open()
+          for (const operation of ["find", "replace"]) {
+            spy.failing.add(operation)
+            assert.instanceOf(yield* Effect.flip(session.merge(other.token, add)), SessionStoreError)
+            spy.failing.clear()
+          }
+          assert.strictEqual(yield* session.status, "unmodified")
+          assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
+        })
+      )
+    )
   })
 
   describe("rememberMe", () => {
@@ -1197,7 +1315,9 @@ describe("Session", () => {
           const session = yield* UserSession.open()
           for (const input of [0, -1, Number.NaN]) {
             const exit = yield* Effect.exit(session.setIdleTimeout(input))
-            assert.instanceOf(Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined, TypeError)
+            const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+            assert.instanceOf(defect, TypeError)
+            assert.match(defect.message, /^test\/UserSession: the idle timeout is no duration longer than zero: /)
           }
           assert.strictEqual(yield* session.status, "unmodified")
         })
@@ -1266,7 +1386,7 @@ describe("Session", () => {
             JSON.stringify(yield* session.commit)
           ].join()
           assert.notInclude(printed, Redacted.value(token))
-          assert.include(printed, "<redacted")
+          assert.include(printed, "<redacted:session token>")
         })
       )
     )
@@ -1427,6 +1547,56 @@ describe("Session", () => {
         })
       )
     )
+
+    it.effect(
+      "is not read with other characters in the place of bytes that are no UTF-8",
+      test(() =>
+        Effect.gen(function* () {
+          const { token } = yield* stored(UserSession)
+          const envelope = { version: 1, session: "test/UserSession", deadline: 4711, value: { user: "?" } }
+          const data = bytes(JSON.stringify(envelope))
+          data[data.indexOf("?".charCodeAt(0))] = 0xff
+          yield* (yield* SessionStore).commit(keyOf(token), data, DateTime.add(yield* DateTime.now, { hours: 1 }))
+          assert.instanceOf(yield* Effect.flip(StrictSession.open(token)), Session.SessionDecodeError)
+        })
+      )
+    )
+
+    it.effect(
+      "is not what an unknown token names, nor a session that has ended",
+      test(() =>
+        Effect.gen(function* () {
+          const first = yield* StrictSession.open(Redacted.make("a".repeat(43)))
+          yield* first.set({ user: "ada" })
+          const token = yield* commit(first)
+          const [slow, fast] = [yield* StrictSession.open(token), yield* StrictSession.open(token)]
+          yield* fast.destroy
+          yield* slow.set({ user: "grace" })
+          assert.deepStrictEqual(yield* slow.commit, Option.none())
+        })
+      )
+    )
+
+    it.effect(
+      "is merged as nothing, with a warning, or fails the merge where the class says so",
+      test(() => {
+        const logged: Array<string> = []
+        const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel}: ${String(message)}`))
+        return Effect.gen(function* () {
+          const { token } = yield* stored(UserSession)
+          const combine = <A>(_: A, other: A) => other
+          const session = yield* NewerSession.open()
+          yield* session.merge(token, combine)
+          assert.strictEqual(yield* session.status, "unmodified")
+          assert.deepStrictEqual(logged, [
+            "Warn: test/UserSession: a session in the store does not decode; it is taken as ended"
+          ])
+          const strict = yield* StrictSession.open()
+          assert.instanceOf(yield* Effect.flip(strict.merge(token, combine)), Session.SessionDecodeError)
+          assert.strictEqual(yield* visitsOf(UserSession, token), 1)
+        }).pipe(Effect.provide(Logger.layer([logger])))
+      })
+    )
   })
 
   describe("the format in the store", () => {
@@ -1506,6 +1676,29 @@ describe("Session", () => {
         }).pipe(Effect.provideService(Tracer.Tracer, tracer))
       })
     )
+
+    it.effect(
+      "are made of what asks something of the store, and of nothing else",
+      test(() => {
+        const names: Array<string> = []
+        const tracer = Tracer.make({
+          span: (options) => {
+            names.push(options.name)
+            return new Tracer.NativeSpan(options)
+          }
+        })
+        return Effect.gen(function* () {
+          yield* (yield* UserSession.open()).commit
+          assert.deepStrictEqual(names, [])
+          const { open } = yield* stored(UserSession)
+          yield* (yield* open).commit
+          assert.deepStrictEqual(names.splice(0), ["Session.commit", "Session.open"])
+          const idle = yield* stored(IdleSession)
+          yield* (yield* idle.open).commit
+          assert.deepStrictEqual(names, ["Session.commit", "Session.open", "Session.commit"])
+        }).pipe(Effect.provideService(Tracer.Tracer, tracer))
+      })
+    )
   })
 
   describe("metrics", () => {
@@ -1521,9 +1714,11 @@ describe("Session", () => {
           }
           yield* NewerSession.open(token)
           yield* slow.destroy
-          const counts = (yield* Metric.snapshot)
-            .filter(({ attributes }) => attributes?.session === "test/UserSession")
-            .map(({ id, state }) => [id, "count" in state ? state.count : state] as const)
+          const metrics = (yield* Metric.snapshot).filter(
+            ({ attributes }) => attributes?.session === "test/UserSession"
+          )
+          assert.isTrue(metrics.every(({ state }) => "incremental" in state && state.incremental))
+          const counts = metrics.map(({ id, state }) => [id, "count" in state ? state.count : state] as const)
           assert.deepStrictEqual(Object.fromEntries(counts), {
             sessions_created: 1,
             session_conflicts: 1,

@@ -17,15 +17,18 @@ describe("SessionStoreError", () => {
     assert.strictEqual(error.message, "Session store failed to commit")
   })
 
-  it.effect("survives the way through JSON", () =>
-    Effect.gen(function* () {
-      const codec = Schema.toCodecJson(SessionStoreError)
-      const json = JSON.stringify(yield* Schema.encodeEffect(codec)(error))
-      const decoded = yield* Schema.decodeUnknownEffect(codec)(JSON.parse(json))
-      assert.instanceOf(decoded, SessionStoreError)
-      assert.strictEqual(decoded.operation, "commit")
-    })
-  )
+  for (const operation of ["find", "commit", "replace", "delete", "all", "entries"] as const) {
+    it.effect(`of the operation ${operation} survives the way through JSON`, () =>
+      Effect.gen(function* () {
+        const codec = Schema.toCodecJson(SessionStoreError)
+        const failed = new SessionStoreError({ operation, cause: new Error("connection refused") })
+        const json = JSON.stringify(yield* Schema.encodeEffect(codec)(failed))
+        const decoded = yield* Schema.decodeUnknownEffect(codec)(JSON.parse(json))
+        assert.instanceOf(decoded, SessionStoreError)
+        assert.strictEqual(decoded.operation, operation)
+      })
+    )
+  }
 })
 
 describe("types", () => {
