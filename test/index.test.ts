@@ -1,5 +1,7 @@
 import { execFileSync } from "node:child_process"
-import { readdirSync, readFileSync } from "node:fs"
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import manifest from "../package.json" with { type: "json" }
@@ -9,24 +11,32 @@ const folder = new URL("../src/", import.meta.url)
 const source = (module: string) => new URL(`${module}.ts`, folder).href
 
 const hooks = `
-  import { writeSync } from "node:fs"
+  import { appendFileSync } from "node:fs"
   export const resolve = async (specifier, context, next) => {
     const resolved = await next(specifier, context)
-    writeSync(1, resolved.url + "\\n")
+    appendFileSync(process.env.LOADED, resolved.url + "\\n")
     return resolved
   }`
 
-/** Every module that Node loads for one. */
+/** Every module that Node loads for one. It tells by a file: a write to the pipe of the output fails when that is full. */
 const loadedBy = (module: string): ReadonlyArray<string> => {
   const program = `
     import { register } from "node:module"
     register("data:text/javascript," + ${JSON.stringify(encodeURIComponent(hooks))})
     await import(${JSON.stringify(module)})`
-  const output = execFileSync(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", program], {
-    cwd: fileURLToPath(new URL("..", import.meta.url)),
-    encoding: "utf8"
-  })
-  return output.split("\n").filter((url) => url !== "")
+  const temporary = mkdtempSync(join(tmpdir(), "sessions-"))
+  const file = join(temporary, "loaded")
+  try {
+    execFileSync(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", program], {
+      cwd: fileURLToPath(new URL("..", import.meta.url)),
+      env: { ...process.env, LOADED: file }
+    })
+    return readFileSync(file, "utf8")
+      .split("\n")
+      .filter((url) => url !== "")
+  } finally {
+    rmSync(temporary, { recursive: true })
+  }
 }
 
 describe("the root entry", () => {
