@@ -154,7 +154,7 @@ const bench = Command.make(
       Flag.withDescription("Sessions in a store; may be given several times [10000, 100000 and 1000000]"),
       Flag.atLeast(0)
     ),
-    rounds: Flag.Int("rounds").pipe(Flag.withDescription("Rounds, of which the median counts"), Flag.withDefault(3)),
+    rounds: Flag.Int("rounds").pipe(Flag.withDescription("Rounds, of which the median counts"), Flag.withDefault(2)),
     seconds: Flag.Int("seconds").pipe(
       Flag.withDescription("Seconds that each server is under load"),
       Flag.withDefault(3)
