@@ -1,0 +1,21 @@
+/** What the two runs have in common: that of the core, and that of the stores that need servers. */
+export const options = (name, mutate) => ({
+  mutate,
+  testRunner: "vitest",
+  vitest: { configFile: `mutation/${name}.vitest.config.ts` },
+  plugins: ["@stryker-mutator/vitest-runner", "./mutation/wording.mjs"],
+  ignorers: ["wording"],
+  coverageAnalysis: "perTest",
+  concurrency: 2,
+  // A test that hangs has thirty seconds, as in vitest.config.ts.
+  timeoutMS: 60_000,
+  // TypeScript 7 has no interface to ask about a tsconfig.json. There is none by this name.
+  tsconfigFile: "mutation/tsconfig.json",
+  tempDirName: `.stryker-tmp/${name}`,
+  ignorePatterns: ["bench", "docs", "examples", "dist", "mutation/reports", "mutation/node_modules"],
+  reporters: ["clear-text", "html", "json", "progress-append-only"],
+  htmlReporter: { fileName: `mutation/reports/${name}.html` },
+  jsonReporter: { fileName: `mutation/reports/${name}.json` },
+  clearTextReporter: { allowColor: false, logTests: false, reportTests: false },
+  thresholds: { high: 95, low: 90, break: 90 }
+})
