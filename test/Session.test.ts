@@ -900,6 +900,55 @@ describe("Session", () => {
         })
       )
     )
+
+    it.effect(
+      "adds a session whose deadline is this very millisecond",
+      test(() =>
+        Effect.gen(function* () {
+          const session = yield* UserSession.open()
+          yield* session.setDeadline(yield* DateTime.now)
+          assert.strictEqual(yield* visitsOf(UserSession, yield* commit(session)), 0)
+          assert.strictEqual(yield* (yield* MemStore).size, 1)
+        })
+      )
+    )
+
+    it.effect("can be given up while it waits for another", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const session = yield* (yield* stored(UserSession)).open
+          yield* session.update(visit)
+          spy.latch = Effect.never
+          const first = yield* Effect.forkChild(session.commit, { startImmediately: true })
+          const second = yield* Effect.forkChild(session.commit, { startImmediately: true })
+          yield* Fiber.interrupt(second)
+          yield* Fiber.interrupt(first)
+        })
+      )
+    )
+
+    it.effect("can be given up while the store hangs, as can all that asks it for something", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const other = yield* stored(UserSession)
+          const { open, token } = yield* stored(UserSession)
+          const session = yield* open
+          yield* session.update(visit)
+          spy.latch = Effect.never
+          for (const act of [
+            session.commit,
+            session.renewToken,
+            session.destroy,
+            session.merge(other.token, (mine) => mine)
+          ]) {
+            const fiber = yield* Effect.forkChild(Effect.asVoid(act), { startImmediately: true })
+            yield* Fiber.interrupt(fiber)
+          }
+          spy.latch = Effect.void
+          assert.strictEqual(yield* visitsOf(UserSession, token), 1)
+        })
+      )
+    )
   })
 
   describe("renewToken", () => {
@@ -1044,6 +1093,79 @@ describe("Session", () => {
           for (const session of sessions) yield* session.renewToken
           const committed = yield* Effect.forEach(sessions, (session) => session.commit)
           assert.deepStrictEqual(committed.map(Option.isSome), [true, false])
+        })
+      )
+    )
+
+    it.effect(
+      "renews once: later commits keep the new token",
+      test(() =>
+        Effect.gen(function* () {
+          const session = yield* (yield* stored(UserSession)).open
+          yield* session.renewToken
+          const token = yield* commit(session)
+          yield* session.update(visit)
+          assert.deepStrictEqual(yield* commit(session), token)
+        })
+      )
+    )
+
+    it.effect("that failed says nothing of the session that comes after a log-out", () =>
+      spied((spy) =>
+        Effect.gen(function* () {
+          const session = yield* (yield* stored(UserSession)).open
+          spy.failing.add("replace")
+          yield* Effect.flip(session.renewToken)
+          spy.failing.clear()
+          yield* session.destroy
+          yield* session.update(visit)
+          const token = yield* commit(session)
+          yield* session.update(visit)
+          assert.deepStrictEqual(yield* commit(session), token)
+        })
+      )
+    )
+
+    it.effect(
+      "is not undone by a commit of another request before its own",
+      test(() =>
+        Effect.gen(function* () {
+          const { open, token } = yield* stored(UserSession)
+          const [slow, fast] = [yield* open, yield* open]
+          yield* fast.renewToken
+          yield* slow.update(visit)
+          assert.deepStrictEqual(yield* slow.commit, Option.none())
+          assert.strictEqual(yield* visitsOf(UserSession, token), 0)
+          assert.strictEqual(yield* visitsOf(UserSession, yield* commit(fast)), 1)
+        })
+      )
+    )
+
+    it.effect(
+      "called twice brings nothing back that was logged out in between",
+      test(() =>
+        Effect.gen(function* () {
+          const { open } = yield* stored(UserSession)
+          const session = yield* open
+          yield* session.renewToken
+          yield* session.renewToken
+          yield* (yield* open).destroy
+          assert.deepStrictEqual(yield* session.commit, Option.none())
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+        })
+      )
+    )
+
+    it.effect(
+      "leaves nothing in the store for longer than ten minutes where it is not committed",
+      test(() =>
+        Effect.gen(function* () {
+          const store = yield* MemStore
+          yield* (yield* (yield* stored(UserSession)).open).renewToken
+          yield* TestClock.adjust("10 minutes")
+          assert.strictEqual(HashMap.size(yield* store.all), 1)
+          yield* TestClock.adjust("1 millis")
+          assert.strictEqual(HashMap.size(yield* store.all), 0)
         })
       )
     )
@@ -1220,6 +1342,17 @@ describe("Session", () => {
         })
       )
     )
+
+    it.effect(
+      "leaves nothing of the other session in the store",
+      test(() =>
+        Effect.gen(function* () {
+          const other = yield* stored(UserSession)
+          yield* (yield* UserSession.open()).merge(other.token, add)
+          assert.strictEqual(HashMap.size(yield* (yield* MemStore).all), 0)
+        })
+      )
+    )
   })
 
   describe("rememberMe", () => {
@@ -1270,6 +1403,19 @@ describe("Session", () => {
           yield* session.setDeadline(DateTime.makeUnsafe(0))
           yield* session.commit
           assert.deepStrictEqual(yield* (yield* open).token, Option.none())
+        })
+      )
+    )
+
+    it.effect(
+      "takes one between two milliseconds for the later",
+      test(() =>
+        Effect.gen(function* () {
+          const { open } = yield* stored(UserSession)
+          const session = yield* open
+          yield* session.setDeadline(DateTime.addDuration(DateTime.makeUnsafe(3_600_000), "500 micros"))
+          yield* session.commit
+          assert.strictEqual(DateTime.toEpochMillis(yield* (yield* open).deadline), 3_600_001)
         })
       )
     )
