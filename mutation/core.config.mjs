@@ -6,3 +6,12 @@ export default options("core", [
   "!src/SessionStoreTest.ts",
   "!src/{Redis,Sql}Store.ts"
 ])
+
+// Mutants that survive, and may:
+// - a check of `_tag` before a field that only that variant has (`status`, `commit`, `destroy`, `merge`, `renewToken`):
+//   TypeScript demands it, and without it the field is undefined, which comes to the same
+// - the default "renew" of `undecodable`: all that is asked is whether it is "fail"
+// - whether a span is made where there is no tracer, and whether it captures a stack: only time tells
+// - the identifier of an error's schema, and the value of the cookie that is made to try its options
+// - a cookie or a domain that is undefined: its text "undefined" is no token, and a valid domain
+// - the anchors of `127.` and `[::1]`: no URL has a host with more before or after them
