@@ -313,6 +313,8 @@ interface Contents<A> {
   /** In milliseconds, `null` for none, `undefined` for that of the class. */
   readonly idleTimeout: number | null | undefined
   readonly rememberMe: boolean
+  /** Whether this is the mark of a renewal, which opens nothing, whatever else becomes of it. */
+  readonly renewing: boolean
 }
 
 type Change<A> = (contents: Contents<A>) => Contents<A>
@@ -487,15 +489,18 @@ export const Service =
     const keyOf = (token: Redacted.Redacted<string>): string =>
       hashToken ? sha256(Redacted.value(token)) : Redacted.value(token)
 
-    const encode = Effect.fnUntracedEager(function* (
-      { value, deadline, idleTimeout, rememberMe }: Contents<A>,
-      renewing?: true
-    ) {
+    const encode = Effect.fnUntracedEager(function* ({
+      value,
+      deadline,
+      idleTimeout,
+      rememberMe,
+      renewing
+    }: Contents<A>) {
       const encoded = yield* Effect.catch(encodeValue(value), (error) =>
         Effect.die(new TypeError(`${key}: the value does not fit its schema: ${error.message}`))
       )
       // What is undefined is left out of the JSON.
-      const flags = { idleTimeout, rememberMe: rememberMe || undefined, renewing }
+      const flags = { idleTimeout, rememberMe: rememberMe || undefined, renewing: renewing || undefined }
       return new TextEncoder().encode(JSON.stringify({ version: 1, session: key, deadline, ...flags, value: encoded }))
     })
 
@@ -504,7 +509,7 @@ export const Service =
     /** `none` for a session of another class. */
     const decode = Effect.fnUntracedEager(function* (
       data: Uint8Array
-    ): Effect.fn.Return<Option.Option<Contents<A> & { readonly renewing?: boolean }>, SessionDecodeError> {
+    ): Effect.fn.Return<Option.Option<Contents<A>>, SessionDecodeError> {
       const text = yield* Effect.try({ try: () => utf8.decode(data), catch: decodeError })
       const envelope = yield* decodeEnvelope(text).pipe(
         // Whose value it is matters only where it is not of this class's schema.
@@ -526,7 +531,13 @@ export const Service =
 
     const makeNew = (now: number): New<A> => ({
       _tag: "New",
-      contents: { value: initial(), deadline: now + lifetime, idleTimeout: undefined, rememberMe: false },
+      contents: {
+        value: initial(),
+        deadline: now + lifetime,
+        idleTimeout: undefined,
+        rememberMe: false,
+        renewing: false
+      },
       isModified: false,
       isDestroyed: false,
       predecessor: undefined
@@ -541,53 +552,59 @@ export const Service =
         Effect.as(instead)
       )
 
+    /** What is under a key: nothing too where it is of another class. */
+    const read = Effect.fnUntraced(function* (
+      store: Store,
+      key: string
+    ): Effect.fn.Return<
+      { readonly _tag: "Decoded"; readonly data: Uint8Array; readonly contents: Contents<A> } | Predecessor | undefined,
+      SessionError
+    > {
+      const found = yield* store.find(key)
+      if (Option.isNone(found)) return undefined
+      const decoded = yield* Effect.result(decode(found.value))
+      if (Result.isFailure(decoded)) return yield* insteadOf(decoded.failure, { _tag: "Undecodable", key } as const)
+      if (Option.isNone(decoded.success)) return undefined
+      return { _tag: "Decoded", data: found.value, contents: decoded.success.value }
+    })
+
     /** What a token opens, or else what is under it all the same. */
     const find = Effect.fnUntraced(function* (
       store: Store,
       token: Redacted.Redacted<string>
     ): Effect.fn.Return<Stored<A> | Predecessor | undefined, SessionError> {
       const key = keyOf(token)
-      const found = yield* store.find(key)
-      if (Option.isNone(found)) return undefined
-      const decoded = yield* Effect.result(decode(found.value))
-      if (Result.isFailure(decoded)) return yield* insteadOf(decoded.failure, { _tag: "Undecodable", key } as const)
-      if (Option.isNone(decoded.success)) return undefined
-      const { renewing, ...contents } = decoded.success.value
+      const found = yield* read(store, key)
+      if (found?._tag !== "Decoded") return found
+      const { contents, data } = found
       // A store whose clock is behind may still have it.
       if (contents.deadline < (yield* Clock.currentTimeMillis)) return undefined
-      if (renewing) return { _tag: "RenewedElsewhere", key }
-      return { _tag: "Stored", key, token: Option.some(token), data: found.value, contents }
+      if (contents.renewing) return { _tag: "RenewedElsewhere", key }
+      return { _tag: "Stored", key, token: Option.some(token), data, contents }
     })
 
     /** The session as it is in the store by now. */
-    const reload = Effect.fnUntraced(function* (
-      store: Store,
-      stored: Stored<A>
-    ): Effect.fn.Return<Stored<A> | Ended<A>, SessionError> {
-      const over: Ended<A> = { _tag: "Ended", contents: stored.contents }
-      const found = yield* store.find(stored.key)
-      if (Option.isNone(found)) return over
-      const decoded = yield* Effect.catch(decode(found.value), (error) => insteadOf(error, Option.none()))
-      if (Option.isNone(decoded)) return over
-      const { renewing, ...contents } = decoded.value
-      return renewing ? over : { ...stored, data: found.value, contents }
-    })
+    const reload = (store: Store, stored: Stored<A>): Effect.Effect<Stored<A> | Ended<A>, SessionError> =>
+      Effect.map(read(store, stored.key), (found) =>
+        found?._tag === "Decoded" && !found.contents.renewing
+          ? { ...stored, data: found.data, contents: found.contents }
+          : { _tag: "Ended", contents: stored.contents }
+      )
 
-    /**
-     * Ends a session in the store, leaving a mark in its place where it says so, and returns what it held last, or that it
-     * had ended already.
-     */
+    /** Ends a session in the store and returns what it held last and what was left in its place, or that it had ended. */
     const claim = Effect.fnUntraced(function* (
       store: Store,
       stored: Stored<A>,
-      markOf?: (contents: Contents<A>) => Effect.Effect<Uint8Array>
+      successor: "mark" | "nothing"
     ): Effect.fn.Return<(Stored<A> & { readonly mark: Uint8Array }) | Ended<A>, SessionError> {
       let current: Stored<A> | Ended<A> = stored
       while (current._tag === "Stored") {
         const { contents, data, key }: Stored<A> = current
-        const mark = markOf === undefined ? noData : yield* markOf(contents)
         const now = yield* Clock.currentTimeMillis
-        const expiry = markOf === undefined ? longAgo : DateTime.makeUnsafe(now + renewalTime)
+        const [mark, expiry] =
+          successor === "mark"
+            ? [yield* encode({ ...contents, renewing: true }), DateTime.makeUnsafe(now + renewalTime)]
+            : [noData, longAgo]
         if (yield* store.replace(key, data, mark, expiry)) return { ...current, mark }
         current = yield* reload(store, current)
       }
@@ -862,11 +879,11 @@ export const Service =
             return this.#setOrigin({ ...origin, contents, isModified, predecessor })
           }
           this.#mustRenew = true
-          const claimed = yield* claim(store, origin, (contents) => encode(contents, true))
+          const claimed = yield* claim(store, origin, "mark")
           this.#mustRenew = false
           if (claimed._tag === "Ended") return this.#setOrigin({ ...claimed, contents: this.#contents })
           const { key, mark } = claimed
-          const contents = { ...applyAll(this.#changes, claimed.contents), deadline }
+          const contents = { ...applyAll(this.#changes, claimed.contents), deadline, renewing: false }
           this.#setOrigin({ ...fresh, contents, isModified: true, predecessor: { _tag: "Renewed", key, mark } })
         })
       }
@@ -894,7 +911,7 @@ export const Service =
           if (!tokenShape.test(Redacted.value(token)) || this.#origin._tag === "Ended") return
           const other = yield* find(store, token)
           if (other?._tag !== "Stored" || (this.#origin._tag === "Stored" && this.#origin.key === other.key)) return
-          const claimed = yield* claim(store, other)
+          const claimed = yield* claim(store, other, "nothing")
           if (claimed._tag === "Ended") return
           const { value } = claimed.contents
           yield* this.#change((contents) => ({ ...contents, value: combine(contents.value, value) }))
@@ -918,7 +935,7 @@ export const Service =
           Stream.mapEffect(([key, data]) =>
             decode(data).pipe(
               Effect.map(
-                Option.map(({ renewing: _, ...contents }) => {
+                Option.map((contents) => {
                   const token = hashToken ? Option.none() : Option.some(redact(key))
                   return new Handle(store, { _tag: "Stored", key, token, data, contents })
                 })

@@ -1057,6 +1057,24 @@ describe("Session", () => {
     )
 
     it.effect(
+      "leaves the old token dead also where all sessions are listed and changed before its commit",
+      test(() =>
+        Effect.gen(function* () {
+          const { open, token } = yield* stored(UserSession)
+          const session = yield* open
+          yield* session.renewToken
+          yield* session.update(logIn("ada"))
+          yield* Stream.runForEach(UserSession.sessions, (listed) =>
+            Effect.andThen(listed.update(visit), listed.commit)
+          )
+          assert.strictEqual(yield* visitsOf(UserSession, token), 0)
+          assert.deepStrictEqual(yield* session.commit, Option.none())
+          assert.strictEqual(yield* visitsOf(UserSession, token), 0)
+        })
+      )
+    )
+
+    it.effect(
       "writes the session anew also where its value is the initial one",
       test(() =>
         Effect.gen(function* () {
