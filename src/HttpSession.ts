@@ -78,7 +78,7 @@ type Attributes = NonNullable<Cookies.Cookie["options"]>
 
 const domainShape = /^\.?[a-z0-9-]+(\.[a-z0-9-]+)*$/i
 
-const makeAttributes = (name: string, options: CookieOptions): Attributes => {
+const makeAttributes = (name: string, options: Omit<CookieOptions, "name" | "persist">): Attributes => {
   const { domain, path = "/", httpOnly = true, secure = true, sameSite = "lax", partitioned = false } = options
   const attributes = { domain, path, httpOnly, secure, sameSite, partitioned }
   const reject = (why: string) => {
@@ -130,8 +130,8 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
   options: Options
 ) {
   const stores = Context.make(SessionStore, yield* SessionStore)
-  const { name = "session", persist = true } = options.cookie ?? {}
-  const attributes = makeAttributes(name, options.cookie ?? {})
+  const { name = "session", persist = true, ...others } = options.cookie ?? {}
+  const attributes = makeAttributes(name, others)
 
   const fail = (cause: Cause.Cause<unknown>) =>
     Cause.hasInterruptsOnly(cause)
@@ -228,11 +228,14 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
  * class as a requirement until it is.
  *
  * **Details**: the routes are given the store too, so that `sessions` and `open` of the class work in a handler. The
- * session is opened before the handler, by the token in the cookie. It is committed, and the cookie
- * set, when there is a response and before the head of it is sent: for a success, a redirect, an error of the handler's
- * and a body that streams. After a defect, or where the client went away, nothing is committed. What a streaming body
- * changes comes too late for that; it has to call `commit` itself. Every response of such a route says `Vary: Cookie`,
- * and one that sets the cookie `Cache-Control: no-cache="Set-Cookie"`.
+ * session is opened before the handler, by the token in the cookie. It is committed, and the cookie set, when there is
+ * a response and before the head of it is sent: for a success, a redirect, an error of the handler's and a body that
+ * streams. After a defect, or where the client went away, nothing is committed. What a streaming body changes comes too
+ * late for that; it has to call `commit` itself. Every response of such a route says `Vary: Cookie`, and one that sets
+ * the cookie `Cache-Control: no-cache="Set-Cookie"`.
+ *
+ * **Gotchas**: two session classes on one route need cookies of two names. On a route that upgrades to a WebSocket there
+ * is no head left to set a cookie in; use `open` of the class there.
  *
  * The cookie is sent where the client needs it and only there: for a new token, and where it is kept beyond the browser
  * session, for a new expiry. A session that was destroyed takes its cookie along. A session that ended elsewhere leaves

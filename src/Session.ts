@@ -134,7 +134,10 @@ export interface Session<A> {
    * ([OWASP on session fixation](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html)).
    *
    * **Details**: no update of other requests is lost: those committed before it are in the value, those after it find
-   * the session ended. Where it had ended already, this session has ended too: it saves nothing any more.
+   * the session ended. Where it had ended already, this session has ended too: it saves nothing any more. The same goes
+   * for a log-out by the old token before the commit, and for a commit that comes more than ten minutes later.
+   *
+   * **Errors**: where the store fails, the next commit renews before it saves anything.
    */
   readonly renewToken: Effect.Effect<void, SessionError>
 
@@ -148,7 +151,7 @@ export interface Session<A> {
 
   /**
    * Takes the value of another session in, and ends that one at once. Token and deadline of this session are kept. A
-   * no-op where the other token opens nothing, or is this session's own.
+   * no-op where the other token opens nothing, or is this session's own, or this session has ended elsewhere.
    *
    * **When to use**: after a redirect flow that lost the cookie, with the token that came back by another way.
    */
@@ -192,8 +195,8 @@ export interface Session<A> {
    * Applies the changes again where another request was faster. Writes nothing where there is nothing to save, or where
    * the session has ended since it was opened.
    *
-   * Returns token and expiry for whoever carries them: `none` where the session has ended, or was new and is unchanged,
-   * or came out of the stream `sessions`, whose store was not given the token.
+   * Returns token and expiry for whoever carries them: `none` where the session has ended, or was new and is unchanged or
+   * past its deadline, or came out of the stream `sessions`, whose store was not given the token.
    *
    * **Errors**: a failure of the store leaves the changes in place, to be committed again; whether a write that failed
    * had reached the store is not known. Dies with a `TypeError` where the value does not fit its schema.
@@ -248,9 +251,12 @@ export interface Options<A, I> {
   readonly schema: Schema.Codec<A, I>
   /** Makes the value of a new session. */
   readonly initial: () => NoInfer<A>
-  /** How long a session may live, however much it is used. Default: 24 hours. */
+  /** How long a session may live, however much it is used, up to a thousand years. Default: 24 hours. */
   readonly lifetime?: Duration.Input | undefined
-  /** How long a session may go without a request. Default: none, so that the lifetime alone counts. */
+  /**
+   * How long a session may go without a request. Default: none, which an infinite one means too, so that the lifetime
+   * alone counts.
+   */
   readonly idleTimeout?: Duration.Input | undefined
   /**
    * Whether the store is given the SHA-256 of a token in place of the token, so that a store that leaks opens no
@@ -429,7 +435,7 @@ const sessionsUndecodable = Metric.counter("sessions_undecodable", {
  * Makes a session class: a service tag whose service is a {@link Session}, typed by a schema.
  *
  * **Details**: the key names the class in the data of its sessions, so to change it ends all of them. Throws a
- * `TypeError` where the lifetime is not finite and longer than zero, or the idle timeout not longer than zero.
+ * `TypeError` where the lifetime or the idle timeout is not longer than zero, or the lifetime longer than a thousand years.
  *
  * @example
  * ```ts
@@ -478,7 +484,7 @@ export const Service =
     const conflicts = Metric.withAttributes(sessionConflicts, attributes)
     const undecoded = Metric.withAttributes(sessionsUndecodable, attributes)
 
-    // A span costs two microseconds, which nobody sees who has no tracer.
+    // Nobody sees a span who has no tracer, and to make one takes time on every request.
     const traced = <B, E>(effect: Effect.Effect<B, E>, name: string): Effect.Effect<B, E> =>
       Effect.flatMap(Tracer.Tracer, (tracer) =>
         tracer === Tracer.nativeTracer
@@ -760,18 +766,14 @@ export const Service =
        */
       #exclusively<B, E>(body: (store: Store) => Effect.Effect<B, E>): Effect.Effect<B, E> {
         const store = this.#store
-        return Effect.uninterruptibleMask((restore) =>
-          restore(this.#semaphore.take(1)).pipe(
-            Effect.andThen(
-              Effect.suspend(() =>
-                body({
-                  find: (token) => restore(store.find(token)),
-                  commit: (token, data, expiry) => restore(store.commit(token, data, expiry)),
-                  replace: (token, expected, data, expiry) => restore(store.replace(token, expected, data, expiry)),
-                  delete: (token) => restore(store.delete(token))
-                })
-              ).pipe(Effect.ensuring(this.#semaphore.release(1)))
-            )
+        return this.#semaphore.withPermit(
+          Effect.uninterruptibleMask((restore) =>
+            body({
+              find: (token) => restore(store.find(token)),
+              commit: (token, data, expiry) => restore(store.commit(token, data, expiry)),
+              replace: (token, expected, data, expiry) => restore(store.replace(token, expected, data, expiry)),
+              delete: (token) => restore(store.delete(token))
+            })
           )
         )
       }
@@ -802,10 +804,12 @@ export const Service =
         const { predecessor } = origin
         const data = yield* encode(contents)
         // A change that changed nothing, such as that of a flash message which was not there, is no reason for a session.
-        const untouched = { ...origin.contents, value: initial() }
-        if (!origin.isModified && Bytes.Equivalence(data, yield* encode(untouched))) {
-          self.#setOrigin({ ...origin, contents }, self.#changes.slice(added))
-          return Option.none()
+        if (!origin.isModified) {
+          const untouched = yield* encode({ ...origin.contents, value: initial() })
+          if (Bytes.Equivalence(data, untouched)) {
+            self.#setOrigin({ ...origin, contents }, self.#changes.slice(added))
+            return Option.none()
+          }
         }
         const now = yield* Clock.currentTimeMillis
         const expiry = expiryOf(contents, now)

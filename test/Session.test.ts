@@ -1057,6 +1057,23 @@ describe("Session", () => {
     )
 
     it.effect(
+      "has ten minutes until its commit, and has ended after them",
+      test(() =>
+        Effect.gen(function* () {
+          for (const [minutes, isSaved] of [
+            [10, true],
+            [11, false]
+          ] as const) {
+            const session = yield* (yield* stored(UserSession)).open
+            yield* session.renewToken
+            yield* TestClock.adjust({ minutes })
+            assert.strictEqual(Option.isSome(yield* session.commit), isSaved)
+          }
+        })
+      )
+    )
+
+    it.effect(
       "leaves the old token dead also where all sessions are listed and changed before its commit",
       test(() =>
         Effect.gen(function* () {
