@@ -57,6 +57,11 @@ const visit = Effect.gen(function* () {
   return HttpServerResponse.text(String((yield* session.get).visits))
 })
 
+const logOut = Effect.gen(function* () {
+  yield* (yield* UserSession).destroy
+  return HttpServerResponse.empty()
+})
+
 const read = Effect.gen(function* () {
   const session = yield* UserSession
   return yield* HttpServerResponse.json(yield* session.get)
@@ -422,10 +427,6 @@ describe("HttpSession", () => {
       "has the options that it was given, also when it expires",
       test(() =>
         Effect.gen(function* () {
-          const destroy = Effect.gen(function* () {
-            yield* (yield* UserSession).destroy
-            return HttpServerResponse.empty()
-          })
           const cookie = {
             name: "__Secure-id",
             domain: "example.com",
@@ -434,7 +435,7 @@ describe("HttpSession", () => {
             sameSite: "strict",
             partitioned: true
           } as const
-          const browser = yield* serve(routes({ "/app": visit, "/app/log-out": destroy }, { cookie }))
+          const browser = yield* serve(routes({ "/app": visit, "/app/log-out": logOut }, { cookie }))
           const attributes = "Domain=example.com; Path=/app;"
           const flags = "Secure; Partitioned; SameSite=Strict"
           const [set] = (yield* browser.send("/app")).response.headers.getSetCookie()
@@ -471,11 +472,7 @@ describe("HttpSession", () => {
       "is not expired for a visitor who sent none",
       test(() =>
         Effect.gen(function* () {
-          const destroy = Effect.gen(function* () {
-            yield* (yield* UserSession).destroy
-            return HttpServerResponse.empty()
-          })
-          const browser = yield* serve(routes({ "/": destroy }))
+          const browser = yield* serve(routes({ "/": logOut }))
           assert.deepStrictEqual((yield* browser.send("/")).response.headers.getSetCookie(), [])
           browser.cookies = { session: "unknown" }
           assert.lengthOf((yield* browser.send("/")).response.headers.getSetCookie(), 1)
@@ -994,10 +991,6 @@ describe("HttpSession", () => {
       test(() =>
         Effect.gen(function* () {
           const store = yield* SessionStore
-          const logOut = Effect.gen(function* () {
-            yield* (yield* UserSession).destroy
-            return HttpServerResponse.text("logged out")
-          })
           const layer = routes({ "/": read, "/visit": visit, "/log-out": logOut })
           const browser = yield* serve(layer, { ...store, delete: down("delete") })
           yield* browser.send("/visit")
@@ -1071,10 +1064,6 @@ describe("HttpSession", () => {
             Effect.tap(() => Deferred.succeed(started, undefined)),
             Effect.tap(() => Deferred.await(done))
           )
-          const logOut = Effect.gen(function* () {
-            yield* (yield* UserSession).destroy
-            return HttpServerResponse.empty()
-          })
           const browser = yield* serve(routes({ "/": read, "/visit": visit, "/slow": slow, "/log-out": logOut }))
           yield* browser.send("/visit")
           const { cookies } = browser

@@ -21,6 +21,7 @@ import {
 } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
+import { bytes } from "./counter.ts"
 
 // Without cleanup: to adjust the clock by days is to wait for thousands of sweeps.
 const memory = MemStore.layerWithCleanupInterval(0)
@@ -65,8 +66,6 @@ class StrictSession extends Session.Service<StrictSession>()("test/UserSession",
   initial: () => ({ user: "nobody" }),
   undecodable: "fail"
 }) {}
-
-const bytes = (text: string) => new TextEncoder().encode(text)
 
 const visit = (user: typeof User.Type): typeof User.Type => ({ ...user, visits: user.visits + 1 })
 
