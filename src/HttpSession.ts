@@ -129,7 +129,7 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
   session: Session.ServiceClass<Self, Id, A>,
   options: Options
 ) {
-  const stores = Context.make(SessionStore, yield* SessionStore)
+  const store = yield* SessionStore
   const { name = "session", persist = true, ...others } = options.cookie ?? {}
   const attributes = makeAttributes(name, others)
 
@@ -167,58 +167,75 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
 
   const isPersistent = (rememberMe: boolean): boolean => persist || rememberMe
 
-  const send = Effect.fnUntraced(function* (
+  const send = (
     request: HttpServerRequest.HttpServerRequest,
     response: Response,
-    committed: Session.Committed
-  ) {
-    const { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token } = committed
+    { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token }: Session.Committed
+  ): Effect.Effect<Response> => {
     const persistent = isPersistent(rememberMe)
     const isPersistenceNew = isRememberMeNew && persistent !== isPersistent(!rememberMe)
-    if (!isTokenNew && !isPersistenceNew && !(persistent && isExpiryNew)) return response
-    yield* warn(request)
-    if (!persistent) return setCookie(response, Redacted.value(token), {})
-    const seconds = Math.ceil(DateTime.toEpochMillis(expiry) / 1000)
-    const left = Math.ceil((DateTime.toEpochMillis(expiry) - (yield* Clock.currentTimeMillis)) / 1000)
-    return setCookie(response, Redacted.value(token), {
-      maxAge: Duration.seconds(Math.max(left, 0)),
-      expires: new Date(seconds * 1000)
-    })
-  })
-
-  const commit = Effect.fnUntraced(
-    function* (current: Session.Session<A>, request: HttpServerRequest.HttpServerRequest, response: Response) {
-      // Effect runs this where nothing can be interrupted. A store that hangs has to be.
-      const committed = yield* Effect.interruptible(current.commit)
-      if (Option.isSome(committed)) return yield* send(request, response, committed.value)
-      return (yield* current.status) === "destroyed" && name in request.cookies
-        ? setCookie(response, "", { maxAge: Duration.zero, expires: new Date(0) })
-        : response
-    },
-    Effect.catch(onError),
-    Effect.catchCause(fail)
-  )
-
-  return Effect.fnUntraced(function* (httpEffect: Effect.Effect<Response, Types.unhandled, Self | SessionStore>) {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const cookie = request.cookies[name]
-    const token = cookie === undefined ? undefined : Redacted.make(cookie, { label: "session token" })
-
-    let handle = (response: Response) => Effect.succeed(response)
-    yield* HttpEffect.appendPreResponseHandler((_, response) =>
-      Effect.map(handle(response), (response) => append(response, "vary", "Cookie", /^(\*|cookie)$/i))
-    )
-    const opened = yield* Effect.result(Effect.provideContext(session.open(token), stores))
-    if (Result.isFailure(opened)) return yield* onError(opened.failure)
-    return yield* httpEffect.pipe(
-      Effect.provideContext(Context.add(stores, session, opened.success)),
-      Effect.onExit((exit) =>
-        Effect.sync(() => {
-          if (isProduced(exit)) handle = (response) => commit(opened.success, request, response)
+    if (!isTokenNew && !isPersistenceNew && !(persistent && isExpiryNew)) return Effect.succeed(response)
+    return Effect.andThen(
+      warn(request),
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        if (!persistent) return setCookie(response, Redacted.value(token), {})
+        const millis = DateTime.toEpochMillis(expiry)
+        return setCookie(response, Redacted.value(token), {
+          maxAge: Duration.seconds(Math.max(Math.ceil((millis - now) / 1000), 0)),
+          expires: new Date(Math.ceil(millis / 1000) * 1000)
         })
-      )
+      })
     )
-  })
+  }
+
+  const sendDestroyed = (
+    request: HttpServerRequest.HttpServerRequest,
+    response: Response,
+    status: Session.Status
+  ): Response =>
+    status === "destroyed" && name in request.cookies
+      ? setCookie(response, "", { maxAge: Duration.zero, expires: new Date(0) })
+      : response
+
+  const commit = (
+    current: Session.Session<A>,
+    request: HttpServerRequest.HttpServerRequest,
+    response: Response
+  ): Effect.Effect<Response> =>
+    // Effect runs this where nothing can be interrupted. A store that hangs has to be.
+    Effect.interruptible(current.commit).pipe(
+      Effect.flatMap((committed) =>
+        Option.isSome(committed)
+          ? send(request, response, committed.value)
+          : Effect.map(current.status, (status) => sendDestroyed(request, response, status))
+      ),
+      Effect.catch(onError),
+      Effect.catchCause(fail)
+    )
+
+  // Every request runs this, hence the few steps: no generators, and no context that is copied.
+  return (httpEffect: Effect.Effect<Response, Types.unhandled, Self | SessionStore>) =>
+    Effect.contextWith((context: Context.Context<HttpServerRequest.HttpServerRequest>) => {
+      const request = Context.get(context, HttpServerRequest.HttpServerRequest)
+      const cookie = request.cookies[name]
+      const token = cookie === undefined ? undefined : Redacted.make(cookie, { label: "session token" })
+
+      let handle = (response: Response) => Effect.succeed(response)
+      HttpEffect.appendPreResponseHandlerUnsafe(context, (_, response) =>
+        Effect.mapEager(handle(response), (response) => append(response, "vary", "Cookie", /^(\*|cookie)$/i))
+      )
+      return session.open(token).pipe(
+        Effect.matchEffect({
+          onFailure: onError,
+          onSuccess: (opened) =>
+            Effect.onExitPrimitive(Effect.provideService(httpEffect, session, opened), (exit) => {
+              if (isProduced(exit)) handle = (response) => commit(opened, request, response)
+              return undefined
+            })
+        }),
+        Effect.provideService(SessionStore, store)
+      )
+    })
 })
 
 /**
