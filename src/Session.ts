@@ -371,22 +371,26 @@ interface Ended<A> {
   readonly contents: Contents<A>
 }
 
-/** What the store keeps. */
-const Envelope = Schema.Struct({
-  version: Schema.Literal(1),
-  session: Schema.String,
-  deadline: Schema.Int,
-  idleTimeout: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
-  rememberMe: Schema.optionalKey(Schema.Boolean),
-  renewing: Schema.optionalKey(Schema.Boolean),
-  value: Schema.Unknown
-})
+/** What the store keeps, for a codec of the value. */
+const makeEnvelope = <A, I>(value: Schema.Codec<A, I>) =>
+  Schema.Struct({
+    version: Schema.Literal(1),
+    session: Schema.String,
+    deadline: Schema.Int,
+    idleTimeout: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+    rememberMe: Schema.optionalKey(Schema.Boolean),
+    renewing: Schema.optionalKey(Schema.Boolean),
+    value
+  })
 
-const decodeEnvelope = Schema.decodeUnknownEffect(Envelope)
+const decodeForeign = Schema.decodeUnknownEffect(makeEnvelope(Schema.Unknown))
 
 const textEncoder = new TextEncoder()
 
 const textDecoder = new TextDecoder("utf-8", { fatal: true })
+
+/** Not so for what `Schema.Any` lets through: a session without a value could never be opened. */
+const hasJson = (value: unknown): boolean => !["undefined", "function", "symbol"].includes(typeof value)
 
 /** 32 random bytes in base64url. What looks otherwise is not looked up. */
 const tokenShape = /^[\w-]{43}$/
@@ -418,6 +422,10 @@ const longest = Duration.toMillis(Duration.days(365_000))
 
 const toMillisOrNull = (duration: Duration.Duration): number | null =>
   Duration.isFinite(duration) ? Duration.toMillis(duration) : null
+
+const howToGoOn =
+  "it is taken as ended. If its schema changed, give new fields a default, such as by Schema.withDecodingDefaultKey; the " +
+  'class option undecodable: "fail" tells where it does not fit'
 
 const sessionsCreated = Metric.counter("sessions_created", {
   description: "Sessions that a first commit added to the store",
@@ -484,7 +492,7 @@ export const Service =
 
     const codec = Schema.toCodecJson(options.schema)
     const encodeValue = Schema.encodeEffect(codec)
-    const decodeValue = Schema.decodeUnknownEffect(codec)
+    const decodeEnvelope = Schema.decodeUnknownEffect(makeEnvelope(codec))
     const attributes = { session: key }
     const created = Metric.withAttributes(sessionsCreated, attributes)
     const destroyed = Metric.withAttributes(sessionsDestroyed, attributes)
@@ -507,22 +515,22 @@ export const Service =
     // Eager, here and below: few codecs have anything to wait for, and every request decodes and encodes.
     const encode = ({ value, deadline, idleTimeout, rememberMe, renewing }: Contents<A>): Effect.Effect<Uint8Array> =>
       encodeValue(value).pipe(
+        Effect.flatMapEager((value) => {
+          if (!hasJson(value)) return Effect.fail(new Error("It has no JSON"))
+          const envelope = {
+            version: 1,
+            session: key,
+            deadline,
+            // What is undefined is left out of the JSON.
+            idleTimeout,
+            rememberMe: rememberMe || undefined,
+            renewing: renewing || undefined,
+            value
+          }
+          return Effect.succeed(textEncoder.encode(JSON.stringify(envelope)))
+        }),
         Effect.catchEager((error) =>
           Effect.die(new TypeError(`${key}: the value does not fit its schema: ${error.message}`))
-        ),
-        Effect.mapEager((value) =>
-          textEncoder.encode(
-            JSON.stringify({
-              version: 1,
-              session: key,
-              deadline,
-              // What is undefined is left out of the JSON.
-              idleTimeout,
-              rememberMe: rememberMe || undefined,
-              renewing: renewing || undefined,
-              value
-            })
-          )
         )
       )
 
@@ -538,12 +546,14 @@ export const Service =
         return Effect.fail(decodeError(new Error("The data is no JSON in UTF-8")))
       }
       return decodeEnvelope(parsed).pipe(
-        Effect.flatMapEager(({ session, deadline, idleTimeout, rememberMe = false, renewing = false, value }) =>
-          session === key
-            ? Effect.mapEager(decodeValue(value), (value) =>
-                Option.some({ value, deadline, idleTimeout, rememberMe, renewing })
-              )
-            : Effect.succeedNone
+        Effect.mapEager(({ session, deadline, idleTimeout, rememberMe = false, renewing = false, value }) =>
+          session === key ? Option.some({ value, deadline, idleTimeout, rememberMe, renewing }) : Option.none()
+        ),
+        // Whose value it is matters only where it is not of this class's schema.
+        Effect.catchEager((error) =>
+          Effect.flatMapEager(decodeForeign(parsed), (foreign) =>
+            foreign.session === key ? Effect.fail(error) : Effect.succeedNone
+          )
         ),
         Effect.mapErrorEager(decodeError)
       )
@@ -573,10 +583,21 @@ export const Service =
     const insteadOf = <B>(error: SessionDecodeError, instead: B): Effect.Effect<B, SessionDecodeError> =>
       Metric.update(undecoded, 1).pipe(
         Effect.andThen(
-          undecodable === "fail" ? Effect.fail(error) : Effect.logWarning(`${error.message}; it is taken as ended`)
+          undecodable === "fail" ? Effect.fail(error) : Effect.logWarning(`${error.message}; ${howToGoOn}`)
         ),
         Effect.as(instead)
       )
+
+    let isWarned = false
+
+    const warnOfForeign = Effect.suspend(() => {
+      if (isWarned) return Effect.void
+      isWarned = true
+      return Effect.logWarning(
+        `${key}: a token opens a session of another class, and so none here. Do two classes share the name of a cookie, ` +
+          `or was the key of this one changed?`
+      )
+    })
 
     /** What is under a key: nothing too where it is of another class. */
     const read = (store: Store, key: string): Effect.Effect<Decoded<A> | Predecessor | undefined, SessionError> =>
@@ -584,8 +605,10 @@ export const Service =
         if (Option.isNone(found)) return Effect.undefined
         const data = found.value
         return decode(data).pipe(
-          Effect.mapEager((decoded) =>
-            Option.isSome(decoded) ? ({ _tag: "Decoded", data, contents: decoded.value } as const) : undefined
+          Effect.flatMapEager((decoded) =>
+            Option.isSome(decoded)
+              ? Effect.succeed({ _tag: "Decoded", data, contents: decoded.value } as const)
+              : Effect.as(warnOfForeign, undefined)
           ),
           Effect.catchEager((error) => insteadOf(error, { _tag: "Undecodable", key } as const))
         )
@@ -601,9 +624,10 @@ export const Service =
       return Effect.map(read(store, key), (found): Stored<A> | Predecessor | undefined => {
         if (found?._tag !== "Decoded") return found
         const { contents, data } = found
+        // Before its deadline, which a mark may outlive.
+        if (contents.renewing) return { _tag: "RenewedElsewhere", key }
         // A store whose clock is behind may still have it.
         if (contents.deadline < clock.currentTimeMillisUnsafe()) return undefined
-        if (contents.renewing) return { _tag: "RenewedElsewhere", key }
         return { _tag: "Stored", key, token: Option.some(token), data, contents }
       })
     }
@@ -645,7 +669,7 @@ export const Service =
       #changes: Array<Change<A>> = []
       #contents: Contents<A>
       #mustRenew = false
-      // Made when it is first needed, which for a request that only reads is never.
+      // Made when it is first needed: never by a request that only reads a session without an idle timeout.
       #semaphore: Semaphore.Semaphore | undefined
 
       constructor(store: SessionStore["Service"], opened: Stored<A> | New<A>) {
@@ -872,7 +896,7 @@ export const Service =
         let current: Stored<A> | Ended<A> = origin
         while (current._tag === "Stored") {
           const before: Stored<A> = current
-          const contents = applyAll(self.#changes.slice(0, saved), before.contents)
+          const contents = before === origin ? self.#contents : applyAll(self.#changes.slice(0, saved), before.contents)
           const data = saved === 0 ? before.data : yield* encode(contents)
           const stored: Stored<A> = { ...before, data, contents }
           const expiry = expiryOf(contents, now)

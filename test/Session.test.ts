@@ -79,6 +79,18 @@ const commit = <A>(session: Session.Session<A>) =>
 const assertSameToken = (one: Redacted.Redacted<string>, other: Redacted.Redacted<string>) =>
   assert.strictEqual(Redacted.value(one), Redacted.value(other))
 
+/** Hands over what is logged meanwhile, a text a message. */
+const withLog = <A, E, R>(body: (logged: ReadonlyArray<string>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+  const logged: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel}: ${String(message)}`))
+  return Effect.provide(body(logged), Logger.layer([logger]))
+}
+
+const undecodableWarning =
+  "Warn: test/UserSession: a session in the store does not decode; it is taken as ended. If its schema changed, give new " +
+  'fields a default, such as by Schema.withDecodingDefaultKey; the class option undecodable: "fail" tells where it ' +
+  "does not fit"
+
 /** A session that is in the store, opened anew by each call. */
 const stored = Effect.fnUntraced(function* <Self, Id extends string>(
   session: Session.ServiceClass<Self, Id, typeof User.Type>
@@ -256,6 +268,27 @@ describe("Session", () => {
           spy.failing.add("find")
           assert.instanceOf(yield* Effect.flip(open), SessionStoreError)
         })
+      )
+    )
+
+    it.effect(
+      "warns once of a token of another class, without showing it",
+      test(() =>
+        withLog((logged) =>
+          Effect.gen(function* () {
+            class SharingSession extends Session.Service<SharingSession>()("test/SharingSession", {
+              schema: User,
+              initial: nobody
+            }) {}
+            const { token } = yield* stored(UserSession)
+            yield* SharingSession.open(token)
+            yield* SharingSession.open(token)
+            yield* UserSession.open(token)
+            assert.strictEqual(logged.length, 1)
+            assert.match(logged[0] ?? "", /^Warn: test\/SharingSession: a token opens a session of another class/)
+            assert.notInclude(logged[0], Redacted.value(token))
+          })
+        )
       )
     )
 
@@ -789,6 +822,54 @@ describe("Session", () => {
     )
 
     it.effect(
+      "saves a change that was made in place once, also after another request was faster",
+      test(() =>
+        Effect.gen(function* () {
+          class Items extends Session.Service<Items>()("test/Items", {
+            schema: Schema.mutable(Schema.Array(Schema.String)),
+            initial: () => []
+          }) {}
+          const add = (item: string) => (items: Array<string>) => {
+            items.push(item)
+            return items
+          }
+          const first = yield* Items.open()
+          yield* first.update(add("a"))
+          const token = yield* commit(first)
+          const [slow, fast] = [yield* Items.open(token), yield* Items.open(token)]
+          yield* slow.update(add("c"))
+          yield* fast.update(add("b"))
+          yield* fast.commit
+          assert.deepStrictEqual(yield* (yield* Items.open(token)).get, ["a", "b"])
+          yield* slow.commit
+          assert.deepStrictEqual(yield* (yield* Items.open(token)).get, ["a", "b", "c"])
+          assert.deepStrictEqual(yield* slow.get, ["a", "b", "c"])
+        })
+      )
+    )
+
+    it.effect(
+      "dies where the value has no JSON, so that it could never be opened",
+      test(() =>
+        Effect.gen(function* () {
+          class AnySession extends Session.Service<AnySession>()("test/AnySession", {
+            schema: Schema.Any,
+            initial: () => null
+          }) {}
+          for (const value of [undefined, () => 1, Symbol("value")]) {
+            const session = yield* AnySession.open()
+            yield* session.set(value)
+            const exit = yield* Effect.exit(session.commit)
+            const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+            assert.instanceOf(defect, TypeError)
+            assert.strictEqual(defect.message, "test/AnySession: the value does not fit its schema: It has no JSON")
+          }
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+        })
+      )
+    )
+
+    it.effect(
       "dies where the value does not fit its schema, and says where but not what it is",
       test(() =>
         Effect.gen(function* () {
@@ -1037,6 +1118,23 @@ describe("Session", () => {
         )
       )
     }
+
+    it.effect(
+      "is ended by a log-out that comes before its commit, also where the old deadline passes in between",
+      test(() =>
+        Effect.gen(function* () {
+          const { open } = yield* stored(UserSession)
+          const renewing = yield* open
+          yield* renewing.setDeadline(DateTime.add(yield* DateTime.now, { seconds: 1 }))
+          yield* renewing.commit
+          yield* renewing.renewToken
+          yield* TestClock.adjust("2 seconds")
+          yield* (yield* open).destroy
+          assert.deepStrictEqual(yield* renewing.commit, Option.none())
+          assert.strictEqual(yield* Stream.runCount(UserSession.sessions), 0)
+        })
+      )
+    )
 
     it.effect(
       "can be found and ended among all sessions before its commit, and is one session after it",
@@ -1645,20 +1743,18 @@ describe("Session", () => {
   describe("data that does not decode", () => {
     it.effect(
       "opens a new session, with one warning that shows neither data nor token",
-      test(() => {
-        const logged: Array<string> = []
-        const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel}: ${String(message)}`))
-        return Effect.gen(function* () {
-          const { open, token } = yield* stored(UserSession)
-          yield* (yield* open).update(logIn("ada"))
-          const session = yield* NewerSession.open(token)
-          assert.deepStrictEqual(yield* session.get, { user: "nobody" })
-          assert.deepStrictEqual(yield* session.token, Option.none())
-          assert.deepStrictEqual(logged, [
-            "Warn: test/UserSession: a session in the store does not decode; it is taken as ended"
-          ])
-        }).pipe(Effect.provide(Logger.layer([logger])))
-      })
+      test(() =>
+        withLog((logged) =>
+          Effect.gen(function* () {
+            const { open, token } = yield* stored(UserSession)
+            yield* (yield* open).update(logIn("ada"))
+            const session = yield* NewerSession.open(token)
+            assert.deepStrictEqual(yield* session.get, { user: "nobody" })
+            assert.deepStrictEqual(yield* session.token, Option.none())
+            assert.deepStrictEqual(logged, [undecodableWarning])
+          })
+        )
+      )
     )
 
     it.effect(
@@ -1709,6 +1805,13 @@ describe("Session", () => {
             for (const secret of ["secret", "4711", Redacted.value(token), keyOf(token)]) {
               assert.notInclude(printed, secret)
             }
+          }
+          for (const [where, data] of [
+            ['["value"]["user"]', { ...envelope, value: { user: 4711 } }],
+            ['["deadline"]', { ...envelope, deadline: "4711" }]
+          ] as const) {
+            yield* store.commit(keyOf(token), bytes(JSON.stringify(data)), expiry)
+            assert.include(String((yield* Effect.flip(StrictSession.open(token))).cause), `at ${where}`)
           }
           yield* store.commit(keyOf(token), bytes(JSON.stringify(envelope)), expiry)
           assert.deepStrictEqual(yield* (yield* StrictSession.open(token)).get, { user: "secret" })
@@ -1772,9 +1875,7 @@ describe("Session", () => {
           const session = yield* NewerSession.open()
           yield* session.merge(token, combine)
           assert.strictEqual(yield* session.status, "unmodified")
-          assert.deepStrictEqual(logged, [
-            "Warn: test/UserSession: a session in the store does not decode; it is taken as ended"
-          ])
+          assert.deepStrictEqual(logged, [undecodableWarning])
           const strict = yield* StrictSession.open()
           assert.instanceOf(yield* Effect.flip(strict.merge(token, combine)), Session.SessionDecodeError)
           assert.strictEqual(yield* visitsOf(UserSession, token), 1)
