@@ -251,7 +251,7 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
  * late for that; it has to call `commit` itself. Every response of such a route says `Vary: Cookie`, and one that sets
  * the cookie `Cache-Control: no-cache="Set-Cookie"`.
  *
- * **Gotchas**: two session classes on one route need cookies of two names. On a route that upgrades to a WebSocket there
+ * **Gotchas**: two session classes need cookies of two names. On a route that upgrades to a WebSocket there
  * is no head left to set a cookie in; use `open` of the class there.
  *
  * The cookie is sent where the client needs it and only there: for a new token, and where it is kept beyond the browser
@@ -346,6 +346,9 @@ export const apiMiddleware = <Self, Id extends string, A>(
  * Describes the session cookie to OpenAPI, as the security scheme of an `HttpApiMiddleware`.
  *
  * **When to use**: for endpoints that are of use only to those who have a session. It describes; it keeps nobody out.
+ *
+ * **Details**: the name is that of the cookie, `"session"` by default. Where `apiMiddleware` is given another one, give
+ * it here too.
  *
  * @example
  * ```ts

@@ -207,7 +207,8 @@ export interface Session<A> {
 /**
  * Data in the store that does not decode as a session of this class, probably because its schema changed.
  *
- * Comes only from a class with `undecodable: "fail"`. Its `cause` says where the data did not fit, not what it was.
+ * Comes only from a class with `undecodable: "fail"`. Its `cause` says where the data did not fit, not what it was, save
+ * for the keys of a `Schema.Record` and what the message of a schema quotes by itself, as that of `Schema.SemVer` does.
  *
  * @example
  * ```ts
@@ -251,7 +252,10 @@ export interface Options<A, I> {
   readonly schema: Schema.Codec<A, I>
   /** Makes the value of a new session. */
   readonly initial: () => NoInfer<A>
-  /** How long a session may live, however much it is used, up to a thousand years. Default: 24 hours. */
+  /**
+   * How long a session may live, however much it is used, up to a thousand years; a number counts milliseconds. Default:
+   * 24 hours.
+   */
   readonly lifetime?: Duration.Input | undefined
   /**
    * How long a session may go without a request. Default: none, which an infinite one means too, so that the lifetime
@@ -264,8 +268,9 @@ export interface Options<A, I> {
    */
   readonly hashToken?: boolean | undefined
   /**
-   * What to do with data in the store that does not decode: open a new session and log a warning without the data, or
-   * fail with a {@link SessionDecodeError}. Default: `"renew"`.
+   * What to do with data in the store that does not decode: open a new session and log a warning without the data each
+   * time, or fail with a {@link SessionDecodeError}. Default: `"renew"`. A field that is added to the schema needs a
+   * default, such as by `Schema.withDecodingDefaultKey`, or older sessions do not decode.
    */
   readonly undecodable?: "renew" | "fail" | undefined
 }
@@ -305,7 +310,7 @@ export interface ServiceClass<Self, Id extends string, A> extends Context.Servic
   readonly open: (token?: Redacted.Redacted<string>) => Effect.Effect<Session<A>, SessionError, SessionStore>
 
   /**
-   * Every active session of this class. To read them keeps none of them from going idle.
+   * Every active session of this class that decodes. To read them keeps none of them from going idle.
    *
    * **When to use**: to list the sessions of a user, or to end them: "log out everywhere".
    */

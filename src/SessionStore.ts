@@ -42,14 +42,14 @@ export interface SessionStoreOperations<out E = SessionStoreError> {
 
   /**
    * Adds a session, or overwrites data and expiry of the one that is there. An expiry in the past is allowed: such a
-   * session is never found. The data is read when `commit` is called: to change the array later changes nothing in the
-   * store.
+   * session is never found. The data is read when `commit` is called, not when the effect runs: a store copies the array
+   * before it returns the effect, so that to change it later changes nothing in the store.
    */
   readonly commit: (token: string, data: Uint8Array, expiry: DateTime.DateTime) => Effect.Effect<void, E>
 
   /**
    * Compare-and-set, atomic: writes data and expiry only if the session is active and its data equals `expected` byte
-   * for byte, and says whether it did. Both arrays are read when `replace` is called.
+   * for byte, and says whether it did. Both arrays are read when `replace` is called, as with `commit`.
    *
    * **When to use**: to change a session that others may change at the same time. On `false`, find it anew, apply the
    * change to what you found and try again; where it is no longer found, it has ended, and nothing should be written.

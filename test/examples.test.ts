@@ -2,6 +2,7 @@
  * Compiles and runs every code block of the README, the docs and the docstrings.
  *
  * A line that ends in `// => value` is a claim: it is run as an assertion that the expression before it equals the value.
+ * A block fenced as `ts no-run`, such as a server that runs until it is stopped, is compiled alone.
  */
 import { execFileSync } from "node:child_process"
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -15,13 +16,14 @@ interface Example {
   readonly name: string
   readonly file: string
   readonly code: string
+  readonly runs: boolean
 }
 
 const examplesOf = (path: string): ReadonlyArray<Example> => {
   const lines = readFileSync(new URL(path, root), "utf8").split("\n")
   const examples: Array<Example> = []
   for (let i = 0; i < lines.length; i++) {
-    const opening = /^(\s*\* )?```ts$/.exec(lines[i] ?? "")
+    const opening = /^(\s*\* )?```ts( no-run)?$/.exec(lines[i] ?? "")
     if (opening === null) continue
     const first = i + 1
     const margin = opening[1]?.length ?? 0
@@ -30,7 +32,8 @@ const examplesOf = (path: string): ReadonlyArray<Example> => {
     examples.push({
       name: `${path}:${first}`,
       file: `${path.replaceAll("/", "-")}-${first}.ts`,
-      code: code.join("\n")
+      code: code.join("\n"),
+      runs: opening[2] === undefined
     })
   }
   return examples
@@ -92,7 +95,7 @@ describe("examples", () => {
       vi.restoreAllMocks()
     })
 
-    for (const example of examples) {
+    for (const example of examples.filter(({ runs }) => runs)) {
       // An example that registers tests has to be loaded while tests are collected.
       if (example.code.includes("@effect/vitest")) describe(example.name, () => run(example).then(() => undefined))
       else it(example.name, () => run(example))
