@@ -908,7 +908,7 @@ export const Service =
           let isSaved: boolean
           if (idleTimeoutOf(contents) === null && Bytes.Equivalence(data, before.data)) {
             // Nothing to write, if the session still is what the changes were applied to.
-            if (saved > 0) current = yield* reload(store, before)
+            current = yield* reload(store, before)
             isSaved = current._tag === "Stored" && Bytes.Equivalence(current.data, data)
           } else {
             isSaved = yield* store.replace(before.key, before.data, data, expiry)

@@ -491,7 +491,9 @@ describe("HttpSession", () => {
               "/1": withHeaders({ vary: "Accept-Encoding", "cache-control": "private" }),
               "/2": withHeaders({ vary: "Accept, cookie", "cache-control": "no-store" }),
               "/3": withHeaders({ vary: "*" }),
-              "/4": withHeaders({ vary: "X-Cookie-Consent", "cache-control": "no-transform" })
+              "/4": withHeaders({ vary: "X-Cookie-Consent", "cache-control": "no-transform" }),
+              "/5": withHeaders({ vary: "X-Cookie, Cookies", "cache-control": "x-no-store, no-stored" }),
+              "/6": withHeaders({ "cache-control": 'x-no-cache="Set-Cookie", no-cache="Set-Cookie"x' })
             })
           )
           const headersOf = Effect.fnUntraced(function* (path: string) {
@@ -504,6 +506,14 @@ describe("HttpSession", () => {
           assert.deepStrictEqual(yield* headersOf("/4"), [
             "X-Cookie-Consent, Cookie",
             'no-transform, no-cache="Set-Cookie"'
+          ])
+          assert.deepStrictEqual(yield* headersOf("/5"), [
+            "X-Cookie, Cookies, Cookie",
+            'x-no-store, no-stored, no-cache="Set-Cookie"'
+          ])
+          assert.deepStrictEqual(yield* headersOf("/6"), [
+            "Cookie",
+            'x-no-cache="Set-Cookie", no-cache="Set-Cookie"x, no-cache="Set-Cookie"'
           ])
         })
       )

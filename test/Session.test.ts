@@ -188,6 +188,10 @@ describe("Session", () => {
         assert.throws(make, TypeError, "test/Refused: the ")
       })
     }
+
+    it("takes a lifetime of a thousand years", () => {
+      Session.Service<UserSession>()("test/Taken", { schema: User, initial: nobody, lifetime: "365000 days" })
+    })
   })
 
   describe("open", () => {
@@ -811,12 +815,40 @@ describe("Session", () => {
     )
 
     it.effect(
-      "says that the expiry is new where an idle timeout is taken away",
+      "ends a new session that is past its deadline by then: nothing of it is saved any more, whatever is done to it",
       test(() =>
         Effect.gen(function* () {
-          const session = yield* (yield* stored(IdleSession)).open
-          yield* session.setIdleTimeout(Duration.infinity)
-          assert.isTrue(Option.getOrThrow(yield* session.commit).isExpiryNew)
+          const later = DateTime.makeUnsafe(Duration.toMillis("30 days"))
+          const endings = [
+            (session: Session.Session<typeof User.Type>) => session.update(visit),
+            (session: Session.Session<typeof User.Type>) => session.setDeadline(later),
+            (session: Session.Session<typeof User.Type>) => session.renewToken
+          ]
+          for (const doMore of endings) {
+            const session = yield* UserSession.open()
+            yield* session.update(visit)
+            yield* TestClock.adjust("25 hours")
+            yield* session.commit
+            assert.strictEqual(yield* session.status, "unmodified")
+            assert.deepStrictEqual(yield* session.get, { visits: 1 })
+            yield* doMore(session)
+            assert.deepStrictEqual(yield* session.commit, Option.none())
+          }
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+        })
+      )
+    )
+
+    it.effect(
+      "says that the expiry is new where an idle timeout is taken away or added",
+      test(() =>
+        Effect.gen(function* () {
+          const taken = yield* (yield* stored(IdleSession)).open
+          yield* taken.setIdleTimeout(Duration.infinity)
+          assert.isTrue(Option.getOrThrow(yield* taken.commit).isExpiryNew)
+          const added = yield* (yield* stored(UserSession)).open
+          yield* added.setIdleTimeout("5 minutes")
+          assert.isTrue(Option.getOrThrow(yield* added.commit).isExpiryNew)
         })
       )
     )
@@ -1114,6 +1146,7 @@ describe("Session", () => {
             yield* leaving.destroy
             assert.deepStrictEqual(yield* renewing.commit, Option.none())
             assert.strictEqual(yield* Stream.runCount(UserSession.sessions), 0)
+            assert.strictEqual(yield* renewing.status, "unmodified")
           })
         )
       )
@@ -1807,11 +1840,12 @@ describe("Session", () => {
             }
           }
           for (const [where, data] of [
-            ['["value"]["user"]', { ...envelope, value: { user: 4711 } }],
-            ['["deadline"]', { ...envelope, deadline: "4711" }]
+            ['at ["value"]["user"]', JSON.stringify({ ...envelope, value: { user: 4711 } })],
+            ['at ["deadline"]', JSON.stringify({ ...envelope, deadline: "4711" })],
+            ["The data is no JSON in UTF-8", "secret"]
           ] as const) {
-            yield* store.commit(keyOf(token), bytes(JSON.stringify(data)), expiry)
-            assert.include(String((yield* Effect.flip(StrictSession.open(token))).cause), `at ${where}`)
+            yield* store.commit(keyOf(token), bytes(data), expiry)
+            assert.include(String((yield* Effect.flip(StrictSession.open(token))).cause), where)
           }
           yield* store.commit(keyOf(token), bytes(JSON.stringify(envelope)), expiry)
           assert.deepStrictEqual(yield* (yield* StrictSession.open(token)).get, { user: "secret" })

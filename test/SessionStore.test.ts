@@ -31,6 +31,13 @@ describe("SessionStoreError", () => {
   }
 })
 
+describe("the tags", () => {
+  it("have keys by which two copies of the package find each other's stores", () => {
+    assert.strictEqual(SessionStore.key, "effect-sessions/SessionStore")
+    assert.strictEqual(MemStore.key, "effect-sessions/MemStore")
+  })
+})
+
 describe("types", () => {
   it("every operation of SessionStore can fail with SessionStoreError and nothing else", () => {
     type Store = SessionStore["Service"]
