@@ -1,4 +1,4 @@
 import base from "../vitest.config.ts"
 
-// The tests of these two stores alone: each run of them starts Redis or PostgreSQL.
-export default { ...base, test: { ...base.test, include: ["test/{RedisStore,SqlStore}.test.ts"] } }
+// The tests of these stores alone, since each run starts Redis or PostgreSQL, and those of MemStore for the cleanup.
+export default { ...base, test: { ...base.test, include: ["test/{MemStore,RedisStore,SqlStore}.test.ts"] } }

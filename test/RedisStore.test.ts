@@ -1,7 +1,7 @@
 import { inspect } from "node:util"
 import { NodeRedis } from "@effect/platform-node"
 import { assert, describe, expectTypeOf, it, layer } from "@effect/vitest"
-import { Cause, Context, DateTime, Effect, HashMap, Layer, Logger, Option, Result, Stream } from "effect"
+import { Cause, Context, DateTime, Effect, Layer, Logger, Option, Result, Stream } from "effect"
 import * as Redis from "effect/persistence/Redis"
 import { SessionStore, SessionStoreError } from "effect-sessions"
 import { RedisStore } from "effect-sessions/RedisStore"
@@ -75,8 +75,9 @@ describeRedis("RedisStore", () => {
           const store = yield* storeWith(prefix)
           yield* send("SET", `${prefix}settings`, "dark")
           yield* send("RPUSH", `${prefix}queue:5`, "job")
+          yield* send("SET", `${prefix}token:9`, "dark")
           yield* store.commit("token", bytes("data"), yield* inAnHour)
-          assert.deepStrictEqual([...HashMap.keys(yield* store.all)], ["token"])
+          assert.deepStrictEqual(yield* Stream.runCollect(store.entries), [["token", bytes("data")]])
         })
       )
     })
@@ -266,6 +267,19 @@ describeRedis("RedisStore", () => {
         }).pipe(Effect.provide(emptyStore))
       )
     }
+  )
+})
+
+describe("errors", () => {
+  it.effect("have the cause that the client gave, as it is", () =>
+    Effect.gen(function* () {
+      const cause = new Error("connect ECONNREFUSED")
+      const refuse = () => Effect.fail(new Redis.RedisError({ cause }))
+      const refusing = yield* Redis.make({ send: refuse, subscribe: refuse, connect: refuse() })
+      const store = Effect.provide(SessionStore, Layer.provide(RedisStore.layer, Layer.succeed(Redis.Redis, refusing)))
+      const error = yield* Effect.flip((yield* store).find("token"))
+      assert.strictEqual(error.cause, cause)
+    })
   )
 })
 

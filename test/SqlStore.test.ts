@@ -16,7 +16,8 @@ import {
   Option,
   References,
   Result,
-  Stream
+  Stream,
+  Tracer
 } from "effect"
 import { Migrator, SqlClient, SqlError } from "effect/sql"
 import { TestClock } from "effect/testing"
@@ -378,6 +379,7 @@ describePostgres("SqlStore", () => {
                 ]) {
                   assert.notInclude(shown, secret)
                 }
+                assert.include(shown, "the row is not shown")
               }
             })
         )
@@ -386,10 +388,53 @@ describePostgres("SqlStore", () => {
   )
 })
 
+/** Counts the statements that begin with a word while an effect runs. */
+const countStatements = <A, E, R>(word: string, effect: Effect.Effect<A, E, R>): Effect.Effect<number, E, R> => {
+  const spans: Array<Tracer.NativeSpan> = []
+  const tracer = Tracer.make({
+    span: (options) => {
+      const span = new Tracer.NativeSpan(options)
+      spans.push(span)
+      return span
+    }
+  })
+  return Effect.map(
+    Effect.provideService(effect, Tracer.Tracer, tracer),
+    () => spans.filter(({ attributes }) => String(attributes.get("db.query.text")).startsWith(word)).length
+  )
+}
+
 describe("SqlStore on SQLite", () => {
   sessionStoreTest("SqlStore", Layer.provide(SqlStore.layer, sqliteClient), it.effect)
 
+  it.effect("migrates the table sessions by default", () =>
+    Effect.gen(function* () {
+      yield* SqlStore.migration
+      assert.strictEqual(yield* rowsIn("sessions"), 0)
+    }).pipe(Effect.provide(sqliteClient))
+  )
+
+  it.effect("reads 500 sessions a statement", () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore
+      yield* commitMany(store, 1_234, "1 hour")
+      assert.strictEqual(yield* countStatements("SELECT", store.all), 3)
+    }).pipe(Effect.provide(Layer.provideMerge(SqlStore.layer, sqliteClient)))
+  )
+
   describe("cleanup", () => {
+    it.effect("deletes 500 sessions a statement", () =>
+      Effect.gen(function* () {
+        const sweeps = Effect.gen(function* () {
+          const store = yield* SessionStore
+          yield* commitMany(store, 1_234, "1 minute")
+          yield* TestClock.adjust("5 minutes")
+          assert.strictEqual(yield* rowsIn("sessions"), 0)
+        }).pipe(Effect.provide(SqlStore.layer))
+        assert.strictEqual(yield* countStatements("DELETE", sweeps), 3)
+      }).pipe(Effect.provide(sqliteClient))
+    )
+
     it.effect("removes exactly the expired, in several batches, every five minutes by default", () =>
       Effect.gen(function* () {
         const store = yield* SessionStore
