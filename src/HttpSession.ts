@@ -138,7 +138,7 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
       ? Effect.succeed(clientClosedRequest)
       : Effect.logError(`${session.key}: the session could not be kept`, cause).pipe(
           // A logger that throws must not take the response with it.
-          Effect.catchCause(() => Effect.void),
+          Effect.ignoreCause,
           Effect.as(internalServerError)
         )
 

@@ -517,11 +517,14 @@ export const Service =
     const keyOf = (token: Redacted.Redacted<string>): string =>
       hashToken ? sha256(Redacted.value(token)) : Redacted.value(token)
 
+    const unfit = (reason: string) => Effect.die(new TypeError(`${key}: the value does not fit its schema: ${reason}`))
+
     // Eager, here and below: few codecs have anything to wait for, and every request decodes and encodes.
     const encode = ({ value, deadline, idleTimeout, rememberMe, renewing }: Contents<A>): Effect.Effect<Uint8Array> =>
       encodeValue(value).pipe(
+        Effect.catchEager((error) => unfit(error.message)),
         Effect.flatMapEager((value) => {
-          if (!hasJson(value)) return Effect.fail(new Error("It has no JSON"))
+          if (!hasJson(value)) return unfit("It has no JSON")
           const envelope = {
             version: 1,
             session: key,
@@ -533,10 +536,7 @@ export const Service =
             value
           }
           return Effect.succeed(textEncoder.encode(JSON.stringify(envelope)))
-        }),
-        Effect.catchEager((error) =>
-          Effect.die(new TypeError(`${key}: the value does not fit its schema: ${error.message}`))
-        )
+        })
       )
 
     const decodeError = (cause: unknown) => new SessionDecodeError({ session: key, cause })

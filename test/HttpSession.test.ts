@@ -858,10 +858,11 @@ describe("HttpSession", () => {
           const started = yield* Deferred.make<void>()
           const hang = visit.pipe(Effect.andThen(Deferred.succeed(started, undefined)), Effect.andThen(Effect.never))
           const browser = yield* serve(routes({ "/": hang }))
-          const controller = new AbortController()
-          const fiber = yield* Effect.forkChild(browser.send("/", { signal: controller.signal }))
-          yield* Deferred.await(started)
-          controller.abort()
+          const fiber = yield* Effect.abortSignal.pipe(
+            Effect.flatMap((signal) => Effect.forkChild(browser.send("/", { signal }))),
+            Effect.tap(() => Deferred.await(started)),
+            Effect.scoped
+          )
           const { response } = yield* Fiber.join(fiber)
           assert.strictEqual(response.status, 499)
           assert.deepStrictEqual(response.headers.getSetCookie(), [])

@@ -190,7 +190,8 @@ describe("Session", () => {
     }
 
     it("takes a lifetime of a thousand years", () => {
-      Session.Service<UserSession>()("test/Taken", { schema: User, initial: nobody, lifetime: "365000 days" })
+      const options = { schema: User, initial: nobody, lifetime: "365000 days" } as const
+      assert.strictEqual(Session.Service<UserSession>()("test/Taken", options).key, "test/Taken")
     })
   })
 
