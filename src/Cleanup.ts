@@ -7,12 +7,12 @@ import { Cause, Duration, Effect, Fiber, Formatter, Metric, Option, Predicate, S
 
 /** To be updated as a sweep goes, so that a sweep that is stopped half-way counts too. */
 export const sessionsSwept = Metric.counter("sessions_swept", {
-  description: "Expired sessions that sweeps removed so far",
+  description: "Expired sessions swept",
   incremental: true
 })
 
 const sweepDuration = Metric.timer("session_sweep_duration", {
-  description: "Time of a sweep from start to end"
+  description: "Time of a sweep"
 })
 
 const units = [

@@ -213,6 +213,10 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
       Effect.catchCause(fail)
     )
 
+  // A middleware around the routes may run one again, or another, after an error. The commit that is then left of the
+  // failed one is dropped, by request: its response is not the one that is sent.
+  const failed = new WeakMap<object, { handle: (response: Response) => Effect.Effect<Response> }>()
+
   // Every request runs this, hence the few steps: no generators, and no context that is copied.
   return (httpEffect: Effect.Effect<Response, Types.unhandled, Self | SessionStore>) =>
     Effect.contextWith((context: Context.Context<HttpServerRequest.HttpServerRequest>) => {
@@ -220,16 +224,20 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
       const cookie = request.cookies[name]
       const token = cookie === undefined ? undefined : Redacted.make(cookie, { label: "session token" })
 
-      let handle = (response: Response) => Effect.succeed(response)
+      const before = failed.get(request.source)
+      if (before !== undefined) before.handle = Effect.succeed
+      const run = { handle: (response: Response) => Effect.succeed(response) }
       HttpEffect.appendPreResponseHandlerUnsafe(context, (_, response) =>
-        Effect.mapEager(handle(response), (response) => append(response, "vary", "Cookie", /^(\*|cookie)$/i))
+        Effect.mapEager(run.handle(response), (response) => append(response, "vary", "Cookie", /^(\*|cookie)$/i))
       )
       return session.open(token).pipe(
         Effect.matchEffect({
           onFailure: onError,
           onSuccess: (opened) =>
             Effect.onExitPrimitive(Effect.provideService(httpEffect, session, opened), (exit) => {
-              if (isProduced(exit)) handle = (response) => commit(opened, request, response)
+              if (!isProduced(exit)) return undefined
+              run.handle = (response) => commit(opened, request, response)
+              if (Exit.isFailure(exit)) failed.set(request.source, run)
               return undefined
             })
         }),
@@ -247,9 +255,10 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
  * **Details**: the routes are given the store too, so that `sessions` and `open` of the class work in a handler. The
  * session is opened before the handler, by the token in the cookie. It is committed, and the cookie set, when there is
  * a response and before the head of it is sent: for a success, a redirect, an error of the handler's and a body that
- * streams. After a defect, or where the client went away, nothing is committed. What a streaming body changes comes too
- * late for that; it has to call `commit` itself. Every response of such a route says `Vary: Cookie`, and one that sets
- * the cookie `Cache-Control: no-cache="Set-Cookie"`.
+ * streams. After a defect, or where the client went away, nothing is committed, nor after an error where the route is
+ * run again, as by a middleware that retries. What a streaming body changes comes too late for that; it has to call
+ * `commit` itself. Every response of such a route says `Vary: Cookie`, and one that sets the cookie
+ * `Cache-Control: no-cache="Set-Cookie"`.
  *
  * **Gotchas**: two session classes need cookies of two names. On a route that upgrades to a WebSocket there
  * is no head left to set a cookie in; use `open` of the class there.

@@ -76,6 +76,8 @@ const fromBytes = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
 
 const makeEntry = (data: Uint8Array, expiry: DateTime.DateTime): Entry => {
+  // A string would be written as zeros.
+  if (!ArrayBuffer.isView(data)) throw new TypeError("MemStore: no Uint8Array")
   const bytes = Buffer.allocUnsafe(data.length + expiryLength)
   bytes.set(data)
   bytes.writeDoubleBE(DateTime.toEpochMillis(expiry), data.length)
@@ -122,7 +124,7 @@ const pages = <A>(sessions: Sessions, pick: (token: string, entry: Entry) => A |
   )
 
 const sessionsHeld = Metric.gauge("sessions_held", {
-  description: "Sessions in memory after the last sweep"
+  description: "Sessions in memory after a sweep"
 })
 
 /**
@@ -194,11 +196,11 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
     const replace: MemStoreOperations["replace"] = (token, expected, data, expiry) => {
       const expectedData = fromBytes(expected)
       const entry = makeEntry(data, expiry)
-      return Clock.clockWith((clock) =>
+      return Effect.flatMap(Clock.currentTimeMillis, (now) =>
         Ref.modify(state, (sessions) =>
           Option.exists(
             HashMap.get(sessions, token),
-            (held) => isActive(held, clock.currentTimeMillisUnsafe()) && held.slice(0, -expiryLength) === expectedData
+            (held) => isActive(held, now) && held.slice(0, -expiryLength) === expectedData
           )
             ? [true, HashMap.set(sessions, token, entry)]
             : [false, sessions]
@@ -216,11 +218,14 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
       )
     )
 
-    const all: MemStoreOperations["all"] = Stream.runFold(
-      entries,
-      () => HashMap.beginMutation(HashMap.empty<string, Uint8Array>()),
-      (found, [token, data]) => HashMap.set(found, token, data)
-    ).pipe(Effect.map(HashMap.endMutation))
+    const all: MemStoreOperations["all"] = Effect.map(
+      Stream.runFold(
+        entries,
+        () => HashMap.beginMutation(HashMap.empty<string, Uint8Array>()),
+        (found, [token, data]) => HashMap.set(found, token, data)
+      ),
+      HashMap.endMutation
+    )
 
     const size = Effect.map(Ref.get(state), HashMap.size)
 
@@ -240,12 +245,13 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
     const sweep = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const expired = pages(Ref.getUnsafe(state), (token, entry) => (isActive(entry, now) ? undefined : token))
       let swept = 0
-      return Stream.runForEachArray(expired, (tokens) =>
+      const removeAll = Stream.runForEachArray(expired, (tokens) =>
         Effect.flatMap(removeExpired(tokens, now), (removed) => {
           swept += removed
           return Metric.update(Cleanup.sessionsSwept, removed)
         })
-      ).pipe(Effect.map(() => swept))
+      )
+      return Effect.map(removeAll, () => swept)
     })
 
     const report = (swept: number) =>
@@ -295,7 +301,7 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
   static readonly layerWithCleanupInterval = (interval: Duration.Input): Layer.Layer<MemStore | SessionStore> =>
     Layer.effectContext(
       Effect.map(MemStore.makeWithCleanupInterval(interval), (store) =>
-        Context.make(MemStore, store).pipe(Context.add(SessionStore, store))
+        Context.add(Context.make(MemStore, store), SessionStore, store)
       )
     )
 

@@ -313,6 +313,9 @@ export interface ServiceClass<Self, Id extends string, A> extends Context.Servic
    * Every active session of this class that decodes. To read them keeps none of them from going idle.
    *
    * **When to use**: to list the sessions of a user, or to end them: "log out everywhere".
+   *
+   * **Gotchas**: a session between `renewToken` and its commit is listed as it was before. To destroy it ends the renewal
+   * too; changes of it are not saved, and its `commit` returns `none`.
    */
   readonly sessions: Stream.Stream<Session<A>, SessionError, SessionStore>
 }
@@ -374,6 +377,8 @@ interface New<A> {
 interface Ended<A> {
   readonly _tag: "Ended"
   readonly contents: Contents<A>
+  /** That of the mark where it ended by a renewal, which a log-out ends too. */
+  readonly key?: string
 }
 
 /** What the store keeps, for a codec of the value. */
@@ -574,7 +579,8 @@ export const Service =
       _tag: "New",
       contents: {
         value: initial(),
-        deadline: now + lifetime,
+        // A clock may have fractions of a millisecond, which the envelope has not.
+        deadline: Math.ceil(now + lifetime),
         idleTimeout: undefined,
         rememberMe: false,
         renewing: false
@@ -639,11 +645,12 @@ export const Service =
 
     /** The session as it is in the store by now. */
     const reload = (store: Store, stored: Stored<A>): Effect.Effect<Stored<A> | Ended<A>, SessionError> =>
-      Effect.map(read(store, stored.key), (found) =>
-        found?._tag === "Decoded" && !found.contents.renewing
-          ? { ...stored, data: found.data, contents: found.contents }
-          : { _tag: "Ended", contents: stored.contents }
-      )
+      Effect.map(read(store, stored.key), (found): Stored<A> | Ended<A> => {
+        const { contents, key } = stored
+        if (found?._tag !== "Decoded") return { _tag: "Ended", contents }
+        if (found.contents.renewing) return { _tag: "Ended", contents, key }
+        return { ...stored, data: found.data, contents: found.contents }
+      })
 
     /** Ends a session in the store and returns what it held last and what was left in its place, or that it had ended. */
     const claim = Effect.fnUntraced(function* (
@@ -668,7 +675,7 @@ export const Service =
     /** Its state is private, so that a session which is logged shows nothing of itself. */
     class Handle implements Session<A> {
       readonly #store: SessionStore["Service"]
-      readonly #opened: Stored<A> | New<A>
+      readonly #opened: Stored<A> | New<A> | Ended<A>
       // What is known of the session in the store, the changes that are not there yet, and the outcome of both.
       #origin: Stored<A> | New<A> | Ended<A>
       #changes: Array<Change<A>> = []
@@ -677,7 +684,7 @@ export const Service =
       // Made when it is first needed: never by a request that only reads a session without an idle timeout.
       #semaphore: Semaphore.Semaphore | undefined
 
-      constructor(store: SessionStore["Service"], opened: Stored<A> | New<A>) {
+      constructor(store: SessionStore["Service"], opened: Stored<A> | New<A> | Ended<A>) {
         this.#store = store
         this.#opened = opened
         this.#origin = opened
@@ -749,8 +756,9 @@ export const Service =
 
       get id(): Effect.Effect<Option.Option<string>> {
         return Effect.sync(() => {
-          if (this.#origin._tag !== "Stored") return Option.none()
-          return Option.some(hashToken ? this.#origin.key : sha256(this.#origin.key))
+          const origin = this.#origin
+          if (origin._tag === "New" || origin.key === undefined) return Option.none()
+          return Option.some(hashToken ? origin.key : sha256(origin.key))
         })
       }
 
@@ -951,8 +959,7 @@ export const Service =
       #end(store: Store): Effect.Effect<void, SessionStoreError> {
         return Effect.gen({ self: this }, function* () {
           const origin = this.#origin
-          const inStore =
-            origin._tag === "New" ? origin.predecessor?.key : origin._tag === "Stored" ? origin.key : undefined
+          const inStore = origin._tag === "New" ? origin.predecessor?.key : origin.key
           if (inStore !== undefined) {
             yield* store.delete(inStore)
             yield* Metric.update(destroyed, 1)
@@ -971,6 +978,8 @@ export const Service =
           if (!tokenShape.test(Redacted.value(token)) || this.#origin._tag === "Ended") return
           const other = yield* Clock.clockWith((clock) => find(store, clock, token))
           if (other?._tag !== "Stored" || (this.#origin._tag === "Stored" && this.#origin.key === other.key)) return
+          // Once before the other ends, so that it does not end where this throws.
+          combine(this.#contents.value, other.contents.value)
           const claimed = yield* claim(store, other, "nothing")
           if (claimed._tag === "Ended") return
           const { value } = claimed.contents
@@ -998,6 +1007,7 @@ export const Service =
             decode(data).pipe(
               Effect.map(
                 Option.map((contents) => {
+                  if (contents.renewing) return new Handle(store, { _tag: "Ended", key, contents })
                   const token = hashToken ? Option.none() : Option.some(redact(key))
                   return new Handle(store, { _tag: "Stored", key, token, data, contents })
                 })

@@ -4,7 +4,8 @@
  * @module
  */
 import { assert, describe, type Vitest } from "@effect/vitest"
-import { DateTime, Duration, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
+import { Clock, DateTime, Duration, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
 import { SessionStore } from "./SessionStore.ts"
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
@@ -29,6 +30,8 @@ const oddTokens = [
   "x".repeat(10_000)
 ]
 
+const isTestClock = Effect.map(Clock.Clock, (clock) => "adjust" in clock)
+
 /** Adds one to the number in a session: finds, changes and replaces it until no one else was faster. */
 const increment = Effect.fnUntraced(function* (
   store: SessionStore["Service"],
@@ -49,8 +52,9 @@ const increment = Effect.fnUntraced(function* (
  *
  * **When to use**: in the tests of a store of your own. One that passes can take the place of any other.
  *
- * **Details**: the layer is built anew for each test and has to provide an empty store. The tester is `it.effect`, or
- * `it.live` for a store that follows the clock of another machine. No test of the contract waits for a time to pass.
+ * **Details**: the layer is built anew for each test and has to provide an empty store. The tester is `it.effect`, whose
+ * `TestClock` the tests adjust, or `it.live` for a store that follows the clock of another machine. With that, one test
+ * waits for a second to pass; the two clocks may differ by a tenth of it.
  *
  * @example
  * ```ts
@@ -272,6 +276,43 @@ export const sessionStoreTest = <E, R = never>(
           yield* store.commit("token", bytes("0"), expiry)
           yield* Effect.replicateEffect(increment(store, "token", expiry), 1_000, { concurrency: 10 })
           assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("1000")))
+        }))
+    })
+
+    describe("expiry", () => {
+      const tokens = ["committed", "prolonged", "replaced", "shortened"]
+
+      /** The sessions that are active, by every way to read them. */
+      const activeIn = Effect.fnUntraced(function* (store: SessionStore["Service"]) {
+        const found = yield* Effect.filter(tokens, (token) => Effect.map(store.find(token), Option.isSome))
+        for (const sessions of [yield* store.all, yield* entriesOf(store)]) {
+          assert.sameMembers([...HashMap.keys(sessions)], found)
+        }
+        return found
+      })
+
+      it("ends each session once it has passed, and not before: that which was set last", (store) =>
+        Effect.gen(function* () {
+          const soon = yield* Effect.map(DateTime.now, DateTime.add({ seconds: 1 }))
+          const later = yield* inAnHour
+          for (const token of ["committed", "prolonged", "replaced"]) yield* store.commit(token, bytes("data"), soon)
+          yield* store.commit("shortened", bytes("data"), later)
+          yield* store.commit("prolonged", bytes("data"), later)
+          assert.isTrue(yield* store.replace("replaced", bytes("data"), bytes("data"), later))
+          assert.isTrue(yield* store.replace("shortened", bytes("data"), bytes("data"), soon))
+          assert.deepStrictEqual(yield* activeIn(store), tokens)
+          if (yield* isTestClock) {
+            yield* TestClock.adjust("1 second")
+            assert.deepStrictEqual(yield* activeIn(store), tokens)
+            assert.isTrue(yield* store.replace("committed", bytes("data"), bytes("data"), soon))
+            yield* TestClock.adjust("1 millis")
+          } else {
+            yield* Effect.sleep("1100 millis")
+          }
+          assert.deepStrictEqual(yield* activeIn(store), ["prolonged", "replaced"])
+          for (const token of ["committed", "shortened"]) {
+            assert.isFalse(yield* store.replace(token, bytes("data"), bytes("data"), later))
+          }
         }))
     })
 

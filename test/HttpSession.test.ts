@@ -872,6 +872,38 @@ describe("HttpSession", () => {
     )
 
     it.effect(
+      "of a route that a middleware runs again commits what the last run did, and nothing of those that failed",
+      test(() =>
+        Effect.gen(function* () {
+          let runs = 0
+          const flaky = Effect.flatMap(visit, (response) =>
+            ++runs % 3 === 0 ? Effect.succeed(response) : Effect.fail("busy")
+          )
+          const retry = HttpRouter.middleware((route) => Effect.retry(route, { times: 2 }), { global: true })
+          const browser = yield* serve(Layer.provide(routes({ "/": flaky }), retry))
+          assert.strictEqual((yield* browser.send("/")).text, "1")
+          assert.strictEqual((yield* browser.send("/")).text, "2")
+          assert.strictEqual((yield* browser.send("/")).text, "3")
+          assert.strictEqual(yield* (yield* MemStore).size, 1)
+        })
+      )
+    )
+
+    it.effect(
+      "of a route that a middleware runs again and that fails again commits the last run",
+      test(() =>
+        Effect.gen(function* () {
+          const failing = Effect.andThen(visit, Effect.fail(HttpServerResponse.empty({ status: 409 })))
+          const retry = HttpRouter.middleware((route) => Effect.retry(route, { times: 2 }), { global: true })
+          const browser = yield* serve(Layer.provide(routes({ "/": failing, "/read": read }), retry))
+          for (let i = 0; i < 2; i++) yield* browser.send("/")
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/read")).text), { visits: 2 })
+          assert.strictEqual(yield* (yield* MemStore).size, 1)
+        }).pipe(silent)
+      )
+    )
+
+    it.effect(
       "to an error and a defect at once commits nothing",
       test(() =>
         Effect.gen(function* () {

@@ -45,6 +45,26 @@ const withStore = <A, E>(
 
 sessionStoreTest("MemStore", MemStore.layer, it.effect)
 
+describe("data", () => {
+  it.effect("that is no array of bytes is refused, and nothing of it kept", () =>
+    withStore("1 hour", (store) =>
+      Effect.gen(function* () {
+        for (const data of ["text", [1, 2], undefined] as ReadonlyArray<unknown> as ReadonlyArray<Uint8Array>) {
+          const expiry = yield* fromNow("1 hour")
+          for (const write of [
+            () => store.commit("token", data, expiry),
+            () => store.replace("token", bytes("old"), data, expiry)
+          ]) {
+            const defect = yield* Effect.flip(Effect.catchDefect(Effect.asVoid(Effect.suspend(write)), Effect.fail))
+            assert.strictEqual(String(defect), "TypeError: MemStore: no Uint8Array")
+          }
+          assert.strictEqual(yield* store.size, 0)
+        }
+      })
+    )
+  )
+})
+
 describe("expiry", () => {
   it.effect("is inclusive: a session is active at its expiry and expired a millisecond later", () =>
     withStore("1 hour", (store) =>

@@ -364,6 +364,20 @@ describe("Session", () => {
     )
 
     it.effect(
+      "is whole milliseconds where the clock has fractions",
+      test(() =>
+        Effect.gen(function* () {
+          yield* TestClock.adjust("1500 micros")
+          const { open, token } = yield* stored(UserSession)
+          assert.strictEqual(yield* visitsOf(UserSession, token), 1)
+          const session = yield* open
+          yield* session.renewToken
+          assert.strictEqual(yield* visitsOf(UserSession, yield* commit(session)), 1)
+        })
+      )
+    )
+
+    it.effect(
       "ends a session, however much it is used",
       test(() =>
         Effect.gen(function* () {
@@ -1217,8 +1231,68 @@ describe("Session", () => {
             Effect.andThen(listed.update(visit), listed.commit)
           )
           assert.strictEqual(yield* visitsOf(UserSession, token), 0)
-          assert.deepStrictEqual(yield* session.commit, Option.none())
+          const renewed = yield* commit(session)
           assert.strictEqual(yield* visitsOf(UserSession, token), 0)
+          assert.deepStrictEqual(yield* (yield* UserSession.open(renewed)).get, { userId: "ada", visits: 1 })
+          assert.strictEqual(yield* Stream.runCount(UserSession.sessions), 1)
+        })
+      )
+    )
+
+    type Use = (
+      listed: Session.Session<typeof User.Type>
+    ) => Effect.Effect<Option.Option<Session.Committed>, Session.SessionError>
+
+    const listedBeforeCommit = <Self, Id extends string>(
+      Class: Session.ServiceClass<Self, Id, typeof User.Type>,
+      use: Use
+    ) =>
+      Effect.gen(function* () {
+        const session = yield* (yield* stored(Class)).open
+        yield* session.renewToken
+        const id = yield* Effect.map(Stream.runCollect(Class.sessions), ([listed]) => listed?.id ?? Effect.succeedNone)
+        assert.isTrue(Option.isSome(yield* id))
+        yield* Stream.runForEach(Class.sessions, (listed) =>
+          Effect.gen(function* () {
+            assert.deepStrictEqual(yield* listed.token, Option.none())
+            assert.deepStrictEqual(yield* use(listed), Option.none())
+          })
+        )
+        const renewed = yield* commit(session)
+        assert.strictEqual(yield* visitsOf(Class, renewed), 1)
+        assert.strictEqual(yield* Stream.runCount(Class.sessions), 1)
+      })
+
+    for (const [how, use] of [
+      ["committed", ({ commit }) => commit],
+      ["changed", ({ commit, update }) => Effect.andThen(update(visit), commit)],
+      ["renewed", ({ commit, renewToken }) => Effect.andThen(renewToken, commit)],
+      ["given a deadline", ({ commit, setDeadline }) => Effect.andThen(setDeadline(DateTime.makeUnsafe(0)), commit)]
+    ] satisfies ReadonlyArray<readonly [string, Use]>) {
+      it.effect(
+        `saves the session all the same where it is listed and ${how} before its commit`,
+        test(() =>
+          Effect.gen(function* () {
+            yield* listedBeforeCommit(UserSession, use)
+            yield* listedBeforeCommit(IdleSession, use)
+            yield* listedBeforeCommit(PlainSession, use)
+          })
+        )
+      )
+    }
+
+    it.effect(
+      "is ended by a log-out of a session that was open already, also after a commit which found it ended",
+      test(() =>
+        Effect.gen(function* () {
+          const { open } = yield* stored(UserSession)
+          const [session, other] = [yield* open, yield* open]
+          yield* session.renewToken
+          yield* other.update(visit)
+          yield* other.commit
+          yield* other.destroy
+          assert.deepStrictEqual(yield* session.commit, Option.none())
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
         })
       )
     )
@@ -1438,6 +1512,22 @@ describe("Session", () => {
           assert.strictEqual(yield* session.status, "unmodified")
           assert.strictEqual(yield* visitsOf(UserSession, token), 1)
           assert.strictEqual(yield* visitsOf(IdleSession, foreign.token), 1)
+        })
+      )
+    )
+
+    it.effect(
+      "leaves the other session alone where the function throws",
+      test(() =>
+        Effect.gen(function* () {
+          const other = yield* stored(UserSession)
+          const session = yield* UserSession.open()
+          const bug = () => {
+            throw new Error("bug")
+          }
+          assert.isTrue(Exit.isFailure(yield* Effect.exit(session.merge(other.token, bug))))
+          assert.strictEqual(yield* session.status, "unmodified")
+          assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
         })
       )
     )
