@@ -45,7 +45,7 @@ const measure = (subject: string, command: string, args: ReadonlyArray<string>) 
   )
 
 /** Starts a server in a process of its own, and loads it from another. */
-const measureServer = (subject: string, script: string, seconds: number) =>
+const measureServer = (subject: string, { script, kept }: (typeof servers)[keyof typeof servers], seconds: number) =>
   Effect.gen(function* () {
     const server = yield* ChildProcess.make(process.execPath, scriptArguments(`servers/${script}.ts`), {
       stderr: "inherit"
@@ -54,7 +54,8 @@ const measureServer = (subject: string, script: string, seconds: number) =>
     return yield* measure(subject, process.execPath, [
       ...scriptArguments("load.ts"),
       Option.getOrElse(port, () => "none"),
-      `${seconds}`
+      `${seconds}`,
+      kept
     ])
   }).pipe(
     Effect.scoped,
@@ -110,17 +111,17 @@ const storePlans = (part: Exclude<Part, "http">, sessions: number): Array<Plan> 
     }))
 
 const servers = {
-  "Effect, no session": "effect",
-  "Effect, HttpSession": "effectSession",
-  "express, memorystore": "express"
+  "Effect, no session": { script: "effect", kept: "none" },
+  "Effect, HttpSession": { script: "effectSession", kept: "session" },
+  "express, memorystore": { script: "express", kept: "session" }
 }
 
 const serverPlans = (seconds: number): Array<Plan> =>
-  Object.entries(servers).map(([subject, script]) => ({
+  Object.entries(servers).map(([subject, server]) => ({
     part: "http",
     subject,
     sessions: 64,
-    measure: measureServer(subject, script, seconds)
+    measure: measureServer(subject, server, seconds)
   }))
 
 /** Measures round after round, and hands over what there is after each: who ends a long run early keeps its rounds. */

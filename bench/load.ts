@@ -1,5 +1,5 @@
 /**
- * Loads a server from this process and prints the figures: `load.ts <port> <seconds>`.
+ * Loads a server from this process and prints the figures: `load.ts <port> <seconds> <session | none>`.
  *
  * Each of 64 connections has a session of its own, as each visitor has. Afterwards every session must have counted the
  * requests of its connection: who did not read and change it, or did not get the cookie, has no figures.
@@ -9,9 +9,9 @@ import { Schema } from "effect"
 import { timesOf } from "./eventLoop.ts"
 import { Figures } from "./results.ts"
 
-const [port, seconds] = Schema.decodeUnknownSync(Schema.Tuple([Schema.FiniteFromString, Schema.FiniteFromString]))(
-  process.argv.slice(2)
-)
+const [port, seconds, kept] = Schema.decodeUnknownSync(
+  Schema.Tuple([Schema.FiniteFromString, Schema.FiniteFromString, Schema.Literals(["session", "none"])])
+)(process.argv.slice(2))
 const url = `http://127.0.0.1:${port}`
 const connections = 64
 
@@ -39,7 +39,7 @@ const cookies = visitors.map(({ cookie }) => cookie)
 const warmUp = await load(cookies, Math.min(1, seconds))
 const { requests, times, ...measured } = await load(cookies, seconds)
 
-if (cookies[0] !== "") {
+if (kept === "session") {
   const last = await Promise.all(cookies.map(visit))
   const counted = last.reduce((sum, { visits }) => sum + visits, 0)
   const made = warmUp.requests + requests + 2 * connections
