@@ -215,7 +215,7 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
 
   // A middleware around the routes may run one again, or another, after an error. The commit that is then left of the
   // failed one is dropped, by request: its response is not the one that is sent.
-  const failed = new WeakMap<object, { handle: (response: Response) => Effect.Effect<Response> }>()
+  const failed = new WeakMap<object, () => void>()
 
   // Every request runs this, hence the few steps: no generators, and no context that is copied.
   return (httpEffect: Effect.Effect<Response, Types.unhandled, Self | SessionStore>) =>
@@ -224,11 +224,11 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
       const cookie = request.cookies[name]
       const token = cookie === undefined ? undefined : Redacted.make(cookie, { label: "session token" })
 
-      const before = failed.get(request.source)
-      if (before !== undefined) before.handle = Effect.succeed
-      const run = { handle: (response: Response) => Effect.succeed(response) }
+      failed.get(request.source)?.()
+      // A variable: with an object whose field is set anew, V8 had a quarter fewer requests a second.
+      let handle = (response: Response) => Effect.succeed(response)
       HttpEffect.appendPreResponseHandlerUnsafe(context, (_, response) =>
-        Effect.mapEager(run.handle(response), (response) => append(response, "vary", "Cookie", /^(\*|cookie)$/i))
+        Effect.mapEager(handle(response), (response) => append(response, "vary", "Cookie", /^(\*|cookie)$/i))
       )
       return session.open(token).pipe(
         Effect.matchEffect({
@@ -236,8 +236,12 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
           onSuccess: (opened) =>
             Effect.onExitPrimitive(Effect.provideService(httpEffect, session, opened), (exit) => {
               if (!isProduced(exit)) return undefined
-              run.handle = (response) => commit(opened, request, response)
-              if (Exit.isFailure(exit)) failed.set(request.source, run)
+              handle = (response) => commit(opened, request, response)
+              if (Exit.isFailure(exit)) {
+                failed.set(request.source, () => {
+                  handle = Effect.succeed
+                })
+              }
               return undefined
             })
         }),

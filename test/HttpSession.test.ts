@@ -876,8 +876,10 @@ describe("HttpSession", () => {
       test(() =>
         Effect.gen(function* () {
           let runs = 0
-          const flaky = Effect.flatMap(visit, (response) =>
-            ++runs % 3 === 0 ? Effect.succeed(response) : Effect.fail("busy")
+          const flaky = Effect.filterOrFail(
+            visit,
+            () => ++runs % 3 === 0,
+            () => "busy"
           )
           const retry = HttpRouter.middleware((route) => Effect.retry(route, { times: 2 }), { global: true })
           const browser = yield* serve(Layer.provide(routes({ "/": flaky }), retry))
