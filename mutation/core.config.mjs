@@ -9,8 +9,8 @@ export default options("core", [
 ])
 
 // Mutants that survive, and may:
-// - a check of `_tag` before a field that only that variant has (`status`, `commit`, `destroy`, `merge`, `renewToken`):
-//   TypeScript demands it, and without it the field is undefined, which comes to the same
+// - a check of `_tag` before a field that only that variant has (`id`, `status`, `commit`, `destroy`, `merge`,
+//   `renewToken`): TypeScript demands it, and without it the field is undefined, which comes to the same
 // - the default "renew" of `undecodable`, the "nothing" of `claim`, the tag "RenewedElsewhere": all that is asked is whether
 //   it is another
 // - the early return of `renewToken` where the session has ended: what follows comes to the same

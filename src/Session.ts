@@ -757,8 +757,8 @@ export const Service =
       get id(): Effect.Effect<Option.Option<string>> {
         return Effect.sync(() => {
           const origin = this.#origin
-          if (origin._tag === "New" || origin.key === undefined) return Option.none()
-          return Option.some(hashToken ? origin.key : sha256(origin.key))
+          const inStore = Option.fromUndefinedOr(origin._tag === "New" ? undefined : origin.key)
+          return hashToken ? inStore : Option.map(inStore, sha256)
         })
       }
 

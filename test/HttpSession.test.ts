@@ -892,6 +892,22 @@ describe("HttpSession", () => {
     )
 
     it.effect(
+      "of a route that a middleware runs again after it succeeded commits both runs",
+      test(() =>
+        Effect.gen(function* () {
+          const twice = HttpRouter.middleware((route) => Effect.andThen(route, route), { global: true })
+          const store = yield* SessionStore
+          const browser = yield* serve(routes({ "/": visit }), store)
+          yield* browser.send("/")
+          const again = yield* serve(Layer.provide(routes({ "/": visit, "/read": read }), twice), store)
+          again.cookies = browser.cookies
+          yield* again.send("/")
+          assert.deepStrictEqual(JSON.parse((yield* again.send("/read")).text), { visits: 3 })
+        })
+      )
+    )
+
+    it.effect(
       "of a route that a middleware runs again and that fails again commits the last run",
       test(() =>
         Effect.gen(function* () {

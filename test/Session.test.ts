@@ -203,7 +203,7 @@ describe("Session", () => {
           const session = yield* UserSession.open()
           assert.deepStrictEqual(yield* session.get, { visits: 0 })
           assert.deepStrictEqual(yield* session.token, Option.none())
-          assert.deepStrictEqual(yield* session.id, Option.none())
+          assert.isTrue(Option.isNone(yield* session.id))
           assert.strictEqual(yield* session.status, "unmodified")
         })
       )
@@ -1291,7 +1291,9 @@ describe("Session", () => {
           yield* other.update(visit)
           yield* other.commit
           yield* other.destroy
+          assert.isTrue(Option.isNone(yield* other.id))
           assert.deepStrictEqual(yield* session.commit, Option.none())
+          assert.isTrue(Option.isNone(yield* session.id))
           assert.strictEqual(yield* (yield* MemStore).size, 0)
         })
       )
