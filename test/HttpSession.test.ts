@@ -22,6 +22,7 @@ import { HttpApi, HttpApiBuilder, HttpApiEndpoint, HttpApiGroup, HttpApiMiddlewa
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
 import * as HttpSession from "effect-sessions/HttpSession"
+import { withLog } from "./telemetry.ts"
 
 // Without cleanup: to adjust the clock by days is to wait for thousands of sweeps.
 const memory = MemStore.layerWithCleanupInterval(0)
@@ -521,33 +522,33 @@ describe("HttpSession", () => {
 
     it.effect(
       "that is secure is warned of, once, where it is set over plain HTTP and not on localhost",
-      test(() => {
-        const logged: Array<unknown> = []
-        const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel}: ${String(message)}`))
-        return Effect.gen(function* () {
-          const browser = yield* serve(routes({ "/visit": visit, "/": read }))
-          const lenient = yield* serve(routes({ "/visit": visit }, { cookie: { secure: false } }))
-          for (const origin of [
-            "http://localhost",
-            "http://app.localhost:3000",
-            "http://127.0.0.1",
-            "http://[::1]:80"
-          ]) {
-            yield* browser.another().send(`${origin}/visit`)
-          }
-          yield* browser.another().send("https://example.com/visit")
-          yield* browser.another().send("http://example.com/")
-          yield* browser.another().send("http://example.com/visit", { headers: { "x-forwarded-proto": "https" } })
-          yield* browser
-            .another()
-            .send("http://example.com/visit", { headers: { forwarded: "for=1.2.3.4;proto=https" } })
-          yield* lenient.send("http://example.com/visit")
-          assert.deepStrictEqual(logged, [])
-          for (let i = 0; i < 2; i++) yield* browser.another().send("http://localhost.example.com/visit")
-          assert.lengthOf(logged, 1)
-          assert.match(String(logged[0]), /^Warn: test\/UserSession: a secure cookie was set over plain HTTP/)
-        }).pipe(Effect.provide(Logger.layer([logger])))
-      })
+      test(() =>
+        withLog((logged) =>
+          Effect.gen(function* () {
+            const browser = yield* serve(routes({ "/visit": visit, "/": read }))
+            const lenient = yield* serve(routes({ "/visit": visit }, { cookie: { secure: false } }))
+            for (const origin of [
+              "http://localhost",
+              "http://app.localhost:3000",
+              "http://127.0.0.1",
+              "http://[::1]:80"
+            ]) {
+              yield* browser.another().send(`${origin}/visit`)
+            }
+            yield* browser.another().send("https://example.com/visit")
+            yield* browser.another().send("http://example.com/")
+            yield* browser.another().send("http://example.com/visit", { headers: { "x-forwarded-proto": "https" } })
+            yield* browser
+              .another()
+              .send("http://example.com/visit", { headers: { forwarded: "for=1.2.3.4;proto=https" } })
+            yield* lenient.send("http://example.com/visit")
+            assert.deepStrictEqual(logged, [])
+            for (let i = 0; i < 2; i++) yield* browser.another().send("http://localhost.example.com/visit")
+            assert.lengthOf(logged, 1)
+            assert.match(String(logged[0]), /^Warn: test\/UserSession: a secure cookie was set over plain HTTP/)
+          })
+        )
+      )
     )
 
     for (const value of malformed) {

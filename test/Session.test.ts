@@ -11,17 +11,16 @@ import {
   Fiber,
   HashMap,
   Layer,
-  Logger,
   Metric,
   Option,
   Redacted,
   Schema,
-  Stream,
-  Tracer
+  Stream
 } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
 import { bytes } from "./counter.ts"
+import { withLog, withSpans } from "./telemetry.ts"
 
 // Without cleanup: to adjust the clock by days is to wait for thousands of sweeps.
 const memory = MemStore.layerWithCleanupInterval(0)
@@ -78,13 +77,6 @@ const commit = <A>(session: Session.Session<A>) =>
 /** A token shows nothing of itself, to `deepStrictEqual` neither: that takes any two for equal. */
 const assertSameToken = (one: Redacted.Redacted<string>, other: Redacted.Redacted<string>) =>
   assert.strictEqual(Redacted.value(one), Redacted.value(other))
-
-/** Hands over what is logged meanwhile, a text a message. */
-const withLog = <A, E, R>(body: (logged: ReadonlyArray<string>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
-  const logged: Array<string> = []
-  const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel}: ${String(message)}`))
-  return Effect.provide(body(logged), Logger.layer([logger]))
-}
 
 const undecodableWarning =
   "Warn: test/UserSession: a session in the store does not decode; it is taken as ended. If its schema changed, give new " +
@@ -1994,21 +1986,21 @@ describe("Session", () => {
 
     it.effect(
       "is merged as nothing, with a warning, or fails the merge where the class says so",
-      test(() => {
-        const logged: Array<string> = []
-        const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel}: ${String(message)}`))
-        return Effect.gen(function* () {
-          const { token } = yield* stored(UserSession)
-          const combine = <A>(_: A, other: A) => other
-          const session = yield* NewerSession.open()
-          yield* session.merge(token, combine)
-          assert.strictEqual(yield* session.status, "unmodified")
-          assert.deepStrictEqual(logged, [undecodableWarning])
-          const strict = yield* StrictSession.open()
-          assert.instanceOf(yield* Effect.flip(strict.merge(token, combine)), Session.SessionDecodeError)
-          assert.strictEqual(yield* visitsOf(UserSession, token), 1)
-        }).pipe(Effect.provide(Logger.layer([logger])))
-      })
+      test(() =>
+        withLog((logged) =>
+          Effect.gen(function* () {
+            const { token } = yield* stored(UserSession)
+            const combine = <A>(_: A, other: A) => other
+            const session = yield* NewerSession.open()
+            yield* session.merge(token, combine)
+            assert.strictEqual(yield* session.status, "unmodified")
+            assert.deepStrictEqual(logged, [undecodableWarning])
+            const strict = yield* StrictSession.open()
+            assert.instanceOf(yield* Effect.flip(strict.merge(token, combine)), Session.SessionDecodeError)
+            assert.strictEqual(yield* visitsOf(UserSession, token), 1)
+          })
+        )
+      )
     )
   })
 
@@ -2064,53 +2056,43 @@ describe("Session", () => {
   describe("spans", () => {
     it.effect(
       "name the class and what is done, and show neither token nor value",
-      test(() => {
-        const spans: Array<Tracer.NativeSpan> = []
-        const tracer = Tracer.make({
-          span: (options) => {
-            const span = new Tracer.NativeSpan(options)
-            spans.push(span)
-            return span
-          }
-        })
-        return Effect.gen(function* () {
-          const { open } = yield* stored(UserSession)
-          const session = yield* open
-          yield* session.update(logIn("ada"))
-          yield* session.commit
-          assert.deepStrictEqual(
-            spans.map(({ name }) => name),
-            ["Session.commit", "Session.open", "Session.commit"]
-          )
-          for (const { attributes, events } of spans) {
-            assert.deepStrictEqual([...attributes], [["session", "test/UserSession"]])
-            assert.deepStrictEqual(events, [])
-          }
-        }).pipe(Effect.provideService(Tracer.Tracer, tracer))
-      })
+      test(() =>
+        withSpans((spans) =>
+          Effect.gen(function* () {
+            const { open } = yield* stored(UserSession)
+            const session = yield* open
+            yield* session.update(logIn("ada"))
+            yield* session.commit
+            assert.deepStrictEqual(
+              spans.map(({ name }) => name),
+              ["Session.commit", "Session.open", "Session.commit"]
+            )
+            for (const { attributes, events } of spans) {
+              assert.deepStrictEqual([...attributes], [["session", "test/UserSession"]])
+              assert.deepStrictEqual(events, [])
+            }
+          })
+        )
+      )
     )
 
     it.effect(
       "are made of what asks something of the store, and of nothing else",
-      test(() => {
-        const names: Array<string> = []
-        const tracer = Tracer.make({
-          span: (options) => {
-            names.push(options.name)
-            return new Tracer.NativeSpan(options)
-          }
-        })
-        return Effect.gen(function* () {
-          yield* (yield* UserSession.open()).commit
-          assert.deepStrictEqual(names, [])
-          const { open } = yield* stored(UserSession)
-          yield* (yield* open).commit
-          assert.deepStrictEqual(names.splice(0), ["Session.commit", "Session.open"])
-          const idle = yield* stored(IdleSession)
-          yield* (yield* idle.open).commit
-          assert.deepStrictEqual(names, ["Session.commit", "Session.open", "Session.commit"])
-        }).pipe(Effect.provideService(Tracer.Tracer, tracer))
-      })
+      test(() =>
+        withSpans((spans) =>
+          Effect.gen(function* () {
+            const names = () => spans.splice(0).map(({ name }) => name)
+            yield* (yield* UserSession.open()).commit
+            assert.deepStrictEqual(names(), [])
+            const { open } = yield* stored(UserSession)
+            yield* (yield* open).commit
+            assert.deepStrictEqual(names(), ["Session.commit", "Session.open"])
+            const idle = yield* stored(IdleSession)
+            yield* (yield* idle.open).commit
+            assert.deepStrictEqual(names(), ["Session.commit", "Session.open", "Session.commit"])
+          })
+        )
+      )
     )
   })
 

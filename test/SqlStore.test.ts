@@ -16,8 +16,7 @@ import {
   Option,
   References,
   Result,
-  Stream,
-  Tracer
+  Stream
 } from "effect"
 import { Migrator, SqlClient, SqlError } from "effect/sql"
 import { TestClock } from "effect/testing"
@@ -27,6 +26,7 @@ import { SqlStore, type SqlStoreOptions } from "effect-sessions/SqlStore"
 import { bytes } from "./counter.ts"
 import { describePostgres, PostgresServer, postgresClient } from "./servers.ts"
 import { sqliteClient } from "./sqlite.ts"
+import { withSpans } from "./telemetry.ts"
 
 const fromNow = (duration: Duration.Input) => Effect.map(DateTime.now, DateTime.addDuration(duration))
 
@@ -389,20 +389,13 @@ describePostgres("SqlStore", () => {
 })
 
 /** Counts the statements that begin with a word while an effect runs. */
-const countStatements = <A, E, R>(word: string, effect: Effect.Effect<A, E, R>): Effect.Effect<number, E, R> => {
-  const spans: Array<Tracer.NativeSpan> = []
-  const tracer = Tracer.make({
-    span: (options) => {
-      const span = new Tracer.NativeSpan(options)
-      spans.push(span)
-      return span
-    }
-  })
-  return Effect.map(
-    Effect.provideService(effect, Tracer.Tracer, tracer),
-    () => spans.filter(({ attributes }) => String(attributes.get("db.query.text")).startsWith(word)).length
+const countStatements = <A, E, R>(word: string, effect: Effect.Effect<A, E, R>): Effect.Effect<number, E, R> =>
+  withSpans((spans) =>
+    Effect.map(
+      effect,
+      () => spans.filter(({ attributes }) => String(attributes.get("db.query.text")).startsWith(word)).length
+    )
   )
-}
 
 describe("SqlStore on SQLite", () => {
   sessionStoreTest("SqlStore", Layer.provide(SqlStore.layer, sqliteClient), it.effect)
