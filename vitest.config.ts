@@ -18,7 +18,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^effect-sessions$/, replacement: source("index") },
-      { find: /^effect-sessions\/(.*)$/, replacement: source("$1") }
+      { find: /^effect-sessions\/(.*)$/, replacement: source("$1/index") }
     ]
   },
   // The default of five seconds is short for tests with servers on a busy machine.

@@ -7,8 +7,8 @@ import { DateTime, Duration, Effect, Layer } from "effect"
 import * as Redis from "effect/persistence/Redis"
 import * as SqlClient from "effect/sql/SqlClient"
 import { SessionStore } from "effect-sessions"
-import { RedisStore } from "effect-sessions/RedisStore"
-import { SqlStore } from "effect-sessions/SqlStore"
+import { RedisStore } from "effect-sessions/redis"
+import { SqlStore } from "effect-sessions/sql"
 import { PostgresServer, postgresClient, RedisServer, redisClient } from "../test/servers.ts"
 
 const rounds = Number(process.argv[2] ?? 61)

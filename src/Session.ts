@@ -21,7 +21,6 @@
  */
 import { hash } from "node:crypto"
 import {
-  Bytes,
   Clock,
   Context,
   DateTime,
@@ -334,7 +333,7 @@ interface Contents<A> {
 /** What was found under a key. */
 interface Decoded<A> {
   readonly _tag: "Decoded"
-  readonly data: Uint8Array
+  readonly data: string
   readonly contents: Contents<A>
 }
 
@@ -349,7 +348,7 @@ interface Stored<A> {
   readonly key: string
   /** `none` where the session was found under the hash of its token. */
   readonly token: Option.Option<Redacted.Redacted<string>>
-  readonly data: Uint8Array
+  readonly data: string
   readonly contents: Contents<A>
 }
 
@@ -360,7 +359,7 @@ interface Stored<A> {
 type Predecessor =
   | { readonly _tag: "Undecodable"; readonly key: string }
   | { readonly _tag: "RenewedElsewhere"; readonly key: string }
-  | { readonly _tag: "Renewed"; readonly key: string; readonly mark: Uint8Array }
+  | { readonly _tag: "Renewed"; readonly key: string; readonly mark: string }
 
 /** A session that the next commit adds to the store, if there is something to save. */
 interface New<A> {
@@ -395,10 +394,6 @@ const makeEnvelope = <A, I>(value: Schema.Codec<A, I>) =>
 
 const decodeForeign = Schema.decodeUnknownEffect(makeEnvelope(Schema.Unknown))
 
-const textEncoder = new TextEncoder()
-
-const textDecoder = new TextDecoder("utf-8", { fatal: true })
-
 /** Not so for what `Schema.Any` lets through: a session without a value could never be opened. */
 const hasJson = (value: unknown): boolean => !["undefined", "function", "symbol"].includes(typeof value)
 
@@ -413,7 +408,7 @@ const makeToken = Effect.sync(() => redact(Base64Url.encode(SecureRandom.randomB
 const sha256 = (token: string): string => hash("sha256", token, "base64url")
 
 // To replace a session by nothing that expired long ago is to compare and delete it.
-const noData = new Uint8Array()
+const noData = ""
 const longAgo = DateTime.makeUnsafe(-1)
 
 /** How long a renewal may take until its commit, in milliseconds. */
@@ -525,7 +520,7 @@ export const Service =
     const unfit = (reason: string) => Effect.die(new TypeError(`${key}: the value does not fit its schema: ${reason}`))
 
     // Eager, here and below: few codecs have anything to wait for, and every request decodes and encodes.
-    const encode = ({ value, deadline, idleTimeout, rememberMe, renewing }: Contents<A>): Effect.Effect<Uint8Array> =>
+    const encode = ({ value, deadline, idleTimeout, rememberMe, renewing }: Contents<A>): Effect.Effect<string> =>
       encodeValue(value).pipe(
         Effect.catchEager((error) => unfit(error.message)),
         Effect.flatMapEager((value) => {
@@ -540,17 +535,17 @@ export const Service =
             renewing: renewing || undefined,
             value
           }
-          return Effect.succeed(textEncoder.encode(JSON.stringify(envelope)))
+          return Effect.succeed(JSON.stringify(envelope))
         })
       )
 
     const decodeError = (cause: unknown) => new SessionDecodeError({ session: key, cause })
 
     /** `none` for a session of another class. */
-    const decode = (data: Uint8Array): Effect.Effect<Option.Option<Contents<A>>, SessionDecodeError> => {
+    const decode = (data: string): Effect.Effect<Option.Option<Contents<A>>, SessionDecodeError> => {
       let parsed: unknown
       try {
-        parsed = JSON.parse(textDecoder.decode(data))
+        parsed = JSON.parse(data)
       } catch {
         // The reason that is thrown quotes the data.
         return Effect.fail(decodeError(new Error("The data is no JSON in UTF-8")))
@@ -657,7 +652,7 @@ export const Service =
       store: Store,
       stored: Stored<A>,
       successor: "mark" | "nothing"
-    ): Effect.fn.Return<(Stored<A> & { readonly mark: Uint8Array }) | Ended<A>, SessionError> {
+    ): Effect.fn.Return<(Stored<A> & { readonly mark: string }) | Ended<A>, SessionError> {
       let current: Stored<A> | Ended<A> = stored
       while (current._tag === "Stored") {
         const { contents, data, key }: Stored<A> = current
@@ -870,7 +865,7 @@ export const Service =
         // A change that changed nothing, such as that of a flash message which was not there, is no reason for a session.
         if (!origin.isModified) {
           const untouched = yield* encode({ ...origin.contents, value: initial() })
-          if (Bytes.Equivalence(data, untouched)) {
+          if (data === untouched) {
             self.#setOrigin({ ...origin, contents }, self.#changes.slice(added))
             return Option.none()
           }
@@ -914,10 +909,10 @@ export const Service =
           const stored: Stored<A> = { ...before, data, contents }
           const expiry = expiryOf(contents, now)
           let isSaved: boolean
-          if (idleTimeoutOf(contents) === null && Bytes.Equivalence(data, before.data)) {
+          if (idleTimeoutOf(contents) === null && data === before.data) {
             // Nothing to write, if the session still is what the changes were applied to.
             current = yield* reload(store, before)
-            isSaved = current._tag === "Stored" && Bytes.Equivalence(current.data, data)
+            isSaved = current._tag === "Stored" && current.data === data
           } else {
             isSaved = yield* store.replace(before.key, before.data, data, expiry)
             if (!isSaved) current = yield* reload(store, before)

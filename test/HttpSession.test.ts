@@ -21,7 +21,7 @@ import { Cookies, HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse 
 import { HttpApi, HttpApiBuilder, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware, OpenApi } from "effect/http-api"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
-import * as HttpSession from "effect-sessions/HttpSession"
+import { HttpSession } from "effect-sessions/http"
 import { withLog } from "./telemetry.ts"
 
 // Without cleanup: to adjust the clock by days is to wait for thousands of sweeps.

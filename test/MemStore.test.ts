@@ -23,7 +23,7 @@ import {
 } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, SessionStore } from "effect-sessions"
-import { sessionStoreTest } from "effect-sessions/SessionStoreTest"
+import { SessionStoreTest } from "effect-sessions/testing"
 import { bytes } from "./counter.ts"
 
 const fromNow = (duration: Duration.Input) => Effect.map(DateTime.now, DateTime.addDuration(duration))
@@ -43,7 +43,7 @@ const withStore = <A, E>(
   body: (store: MemStore["Service"]) => Effect.Effect<A, E>
 ): Effect.Effect<A, E> => Effect.scoped(Effect.flatMap(MemStore.makeWithCleanupInterval(interval), body))
 
-sessionStoreTest("MemStore", MemStore.layer, it.effect)
+SessionStoreTest.suite("MemStore", MemStore.layer, it.effect)
 
 describe("data", () => {
   it.effect("that is no array of bytes is refused, and nothing of it kept", () =>

@@ -4,8 +4,8 @@ import { assert, describe, expectTypeOf, it, layer } from "@effect/vitest"
 import { Cause, Context, DateTime, Effect, Layer, Logger, Option, Result, Stream } from "effect"
 import * as Redis from "effect/persistence/Redis"
 import { SessionStore, SessionStoreError } from "effect-sessions"
-import { RedisStore } from "effect-sessions/RedisStore"
-import { sessionStoreTest } from "effect-sessions/SessionStoreTest"
+import { RedisStore } from "effect-sessions/redis"
+import { SessionStoreTest } from "effect-sessions/testing"
 import { bytes } from "./counter.ts"
 import { describeRedis, RedisServer, redisClient } from "./servers.ts"
 
@@ -24,7 +24,7 @@ const send = <A>(command: string, ...args: ReadonlyArray<string>) =>
 
 describeRedis("RedisStore", () => {
   layer(Layer.provideMerge(redisClient, RedisServer.layer), { excludeTestServices: true })("on a server", (it) => {
-    sessionStoreTest("RedisStore", emptyStore, it.effect)
+    SessionStoreTest.suite("RedisStore", emptyStore, it.effect)
 
     describe("keys", () => {
       it.effect("begin with session: by default", () =>

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Option, Schema, Stream } from "effect"
 import { Session } from "effect-sessions"
-import * as SessionTest from "effect-sessions/SessionTest"
+import { SessionTest } from "effect-sessions/testing"
 
 class Visits extends Session.Service<Visits>()("test/Visits", { schema: Schema.Int, initial: () => 0 }) {}
 

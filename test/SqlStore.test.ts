@@ -21,8 +21,8 @@ import {
 import { Migrator, SqlClient, SqlError } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { SessionStore, SessionStoreError } from "effect-sessions"
-import { sessionStoreTest } from "effect-sessions/SessionStoreTest"
-import { SqlStore, type SqlStoreOptions } from "effect-sessions/SqlStore"
+import { SessionStoreTest } from "effect-sessions/testing"
+import { SqlStore, type SqlStoreOptions } from "effect-sessions/sql"
 import { bytes } from "./counter.ts"
 import { describePostgres, PostgresServer, postgresClient } from "./servers.ts"
 import { sqliteClient } from "./sqlite.ts"
@@ -78,7 +78,7 @@ describePostgres("SqlStore", () => {
   layer(Layer.provideMerge(postgresClient, PostgresServer.layer), { excludeTestServices: true })(
     "on PostgreSQL",
     (it) => {
-      sessionStoreTest("SqlStore", emptyStore, it.effect)
+      SessionStoreTest.suite("SqlStore", emptyStore, it.effect)
 
       describe("the table", () => {
         it.effect("is sessions by default, with an index on the expiry", () =>
@@ -398,7 +398,7 @@ const countStatements = <A, E, R>(word: string, effect: Effect.Effect<A, E, R>):
   )
 
 describe("SqlStore on SQLite", () => {
-  sessionStoreTest("SqlStore", Layer.provide(SqlStore.layer, sqliteClient), it.effect)
+  SessionStoreTest.suite("SqlStore", Layer.provide(SqlStore.layer, sqliteClient), it.effect)
 
   it.effect("migrates the table sessions by default", () =>
     Effect.gen(function* () {

@@ -7,7 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Schema } from "effect"
 import { HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
 import { MemStore, Session } from "effect-sessions"
-import * as HttpSession from "effect-sessions/HttpSession"
+import { HttpSession } from "effect-sessions/http"
 
 class Counter extends Session.Service<Counter>()("test/Counter", { schema: Schema.Int, initial: () => 0 }) {}
 

@@ -4,8 +4,8 @@
  */
 import { DateTime, Effect, Layer, Option } from "effect"
 import { SessionStore } from "effect-sessions"
-import { RedisStore } from "effect-sessions/RedisStore"
-import { SqlStore } from "effect-sessions/SqlStore"
+import { RedisStore } from "effect-sessions/redis"
+import { SqlStore } from "effect-sessions/sql"
 import { increment } from "./counter.ts"
 import { postgresClientOn, redisClientOn } from "./servers.ts"
 

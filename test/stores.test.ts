@@ -18,8 +18,8 @@ import {
   Stream
 } from "effect"
 import { MemStore, SessionStore, type SessionStoreError } from "effect-sessions"
-import { RedisStore } from "effect-sessions/RedisStore"
-import { SqlStore } from "effect-sessions/SqlStore"
+import { RedisStore } from "effect-sessions/redis"
+import { SqlStore } from "effect-sessions/sql"
 import { bytes, increment, text } from "./counter.ts"
 import { describePostgres, describeRedis, PostgresServer, postgresClient, RedisServer, redisClient } from "./servers.ts"
 

@@ -3,13 +3,13 @@ import assert from "node:assert/strict"
 import { DateTime, Effect, Layer, Option, Schema } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import * as Core from "effect-sessions"
-import * as HttpSession from "effect-sessions/HttpSession"
+import { HttpSession } from "effect-sessions/http"
 import { MemStore } from "effect-sessions/MemStore"
-import { RedisStore } from "effect-sessions/RedisStore"
+import { RedisStore } from "effect-sessions/redis"
 import * as Session from "effect-sessions/Session"
 import { SessionStore, SessionStoreError } from "effect-sessions/SessionStore"
-import * as SessionTest from "effect-sessions/SessionTest"
-import { SqlStore } from "effect-sessions/SqlStore"
+import { SessionTest } from "effect-sessions/testing"
+import { SqlStore } from "effect-sessions/sql"
 
 assert.deepEqual({ ...Core }, { MemStore, Session, SessionStore, SessionStoreError })
 for (const layer of [RedisStore.layer, SqlStore.layer]) assert.ok(Layer.isLayer(layer))

@@ -1,6 +1,6 @@
 /** The one entry that needs a test runner. */
 import { it } from "@effect/vitest"
 import { MemStore } from "effect-sessions"
-import { sessionStoreTest } from "effect-sessions/SessionStoreTest"
+import { SessionStoreTest } from "effect-sessions/testing"
 
-sessionStoreTest("MemStore of the package", MemStore.layer, it.effect)
+SessionStoreTest.suite("MemStore of the package", MemStore.layer, it.effect)

@@ -5,7 +5,7 @@ import { runMain } from "@effect/platform-node/NodeRuntime"
 import { Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { MemStore, Session } from "effect-sessions"
-import * as HttpSession from "effect-sessions/HttpSession"
+import { HttpSession } from "effect-sessions/http"
 import { announce } from "./announce.ts"
 
 class UserSession extends Session.Service<UserSession>()("bench/UserSession", {

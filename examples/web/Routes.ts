@@ -7,7 +7,7 @@
 import { Context, Effect, Layer, Option, Schema, Stream, type Types } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { Session } from "effect-sessions"
-import * as HttpSession from "effect-sessions/HttpSession"
+import { HttpSession } from "effect-sessions/http"
 import * as Pages from "./Pages.ts"
 
 const User = Schema.Struct({

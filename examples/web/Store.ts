@@ -8,8 +8,8 @@ import { Config, Effect, Layer, Redacted, Schema } from "effect"
 import type { RedisError } from "effect/persistence/Redis"
 import type { SqlError } from "effect/sql/SqlError"
 import { MemStore, type SessionStore } from "effect-sessions"
-import { RedisStore } from "effect-sessions/RedisStore"
-import { SqlStore } from "effect-sessions/SqlStore"
+import { RedisStore } from "effect-sessions/redis"
+import { SqlStore } from "effect-sessions/sql"
 
 const inRedis = RedisStore.layer.pipe(
   Layer.provide(

@@ -11,8 +11,8 @@ import { Clock, DateTime, type Duration, Effect, HashMap, Layer, Metric, Option,
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlError from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
-import * as Cleanup from "./Cleanup.ts"
-import { SessionStore, SessionStoreError, type SessionStoreOperations } from "./SessionStore.ts"
+import * as Cleanup from "../internal/cleanup.ts"
+import { SessionStore, SessionStoreError, type SessionStoreOperations } from "../SessionStore.ts"
 
 interface Row {
   readonly token: Uint8Array
@@ -264,7 +264,7 @@ const migrationWith = ({
  * ```ts
  * import { PgClient } from "@effect/sql-pg"
  * import { Layer, Redacted } from "effect"
- * import { SqlStore } from "effect-sessions/SqlStore"
+ * import { SqlStore } from "effect-sessions/sql"
  *
  * const Database = PgClient.layer({ url: Redacted.make("postgres://localhost/app") })
  * const Sessions = SqlStore.layer.pipe(Layer.provide(Database))
@@ -287,7 +287,7 @@ export const SqlStore: {
    *
    * @example
    * ```ts
-   * import { SqlStore } from "effect-sessions/SqlStore"
+   * import { SqlStore } from "effect-sessions/sql"
    *
    * const Sessions = SqlStore.layerWith({ table: "web.sessions", cleanupInterval: "1 minute", createTable: false })
    * ```
@@ -305,7 +305,7 @@ export const SqlStore: {
    * @example
    * ```ts
    * import { Migrator } from "effect/sql"
-   * import { SqlStore } from "effect-sessions/SqlStore"
+   * import { SqlStore } from "effect-sessions/sql"
    *
    * const migrate = Migrator.make({})({
    *   loader: Migrator.fromRecord({ "0001_sessions": SqlStore.migration })

@@ -4,9 +4,9 @@
  * @module
  */
 import { Effect, Layer, Option } from "effect"
-import { MemStore } from "./MemStore.ts"
-import type { ServiceClass } from "./Session.ts"
-import type { SessionStore } from "./SessionStore.ts"
+import { MemStore } from "../MemStore.ts"
+import type { ServiceClass } from "../Session.ts"
+import type { SessionStore } from "../SessionStore.ts"
 
 /**
  * Provides a session that holds the given value, as if it had been opened by the cookie of a request: it is in a store
@@ -26,7 +26,7 @@ import type { SessionStore } from "./SessionStore.ts"
  * import { assert, it } from "@effect/vitest"
  * import { Effect, Schema } from "effect"
  * import { Session } from "effect-sessions"
- * import * as SessionTest from "effect-sessions/SessionTest"
+ * import { SessionTest } from "effect-sessions/testing"
  *
  * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
  *

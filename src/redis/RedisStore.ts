@@ -9,7 +9,7 @@
 import { Buffer, isUtf8 } from "node:buffer"
 import { DateTime, Effect, HashMap, Layer, Option, Stream } from "effect"
 import * as Redis from "effect/persistence/Redis"
-import { SessionStore, SessionStoreError, type SessionStoreOperations } from "./SessionStore.ts"
+import { SessionStore, SessionStoreError, type SessionStoreOperations } from "../SessionStore.ts"
 
 // The service sends and receives strings. Text goes as it is; base64 would take a third more room, and one character a
 // byte, read as UTF-8, twice the room and up to eight times the time for what is not ASCII. One array of bytes has one
@@ -188,7 +188,7 @@ const layerWith = ({ prefix = "session:" }: RedisStoreOptions = {}): Layer.Layer
  * ```ts
  * import { NodeRedis } from "@effect/platform-node"
  * import { Layer } from "effect"
- * import { RedisStore } from "effect-sessions/RedisStore"
+ * import { RedisStore } from "effect-sessions/redis"
  *
  * const Sessions = RedisStore.layer.pipe(Layer.provide(NodeRedis.layer({ url: "redis://localhost:6379" })))
  * ```
@@ -205,7 +205,7 @@ export const RedisStore: {
    *
    * @example
    * ```ts
-   * import { RedisStore } from "effect-sessions/RedisStore"
+   * import { RedisStore } from "effect-sessions/redis"
    *
    * const Sessions = RedisStore.layerWith({ prefix: "shop:session:" })
    * ```

@@ -11,8 +11,8 @@ import type { Types } from "effect"
 import { Cause, Clock, Context, DateTime, Duration, Effect, Exit, Formatter, Option, Redacted, Result } from "effect"
 import { Cookies, HttpEffect, HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { type HttpApiMiddleware, HttpApiSecurity } from "effect/http-api"
-import type * as Session from "./Session.ts"
-import { SessionStore } from "./SessionStore.ts"
+import type * as Session from "../Session.ts"
+import { SessionStore } from "../SessionStore.ts"
 
 /**
  * The cookie that carries the token. The names are those of [scs](https://github.com/alexedwards/scs), the defaults what
@@ -51,7 +51,7 @@ export interface CookieOptions {
  * import { Effect, Schema } from "effect"
  * import { HttpServerResponse } from "effect/http"
  * import { Session } from "effect-sessions"
- * import * as HttpSession from "effect-sessions/HttpSession"
+ * import { HttpSession } from "effect-sessions/http"
  *
  * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
  *
@@ -280,7 +280,7 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
  * import { Effect, Layer, Schema } from "effect"
  * import { HttpRouter, HttpServerResponse } from "effect/http"
  * import { MemStore, Session } from "effect-sessions"
- * import * as HttpSession from "effect-sessions/HttpSession"
+ * import { HttpSession } from "effect-sessions/http"
  *
  * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
  *
@@ -324,7 +324,7 @@ export const middleware = <Self, Id extends string, A>(
  * import { Effect, Layer, Schema } from "effect"
  * import { HttpApi, HttpApiBuilder, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware } from "effect/http-api"
  * import { MemStore, Session } from "effect-sessions"
- * import * as HttpSession from "effect-sessions/HttpSession"
+ * import { HttpSession } from "effect-sessions/http"
  *
  * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
  *
@@ -368,7 +368,7 @@ export const apiMiddleware = <Self, Id extends string, A>(
  * import { Effect, Layer, Schema } from "effect"
  * import { HttpApiMiddleware } from "effect/http-api"
  * import { Session } from "effect-sessions"
- * import * as HttpSession from "effect-sessions/HttpSession"
+ * import { HttpSession } from "effect-sessions/http"
  *
  * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
  *

@@ -6,7 +6,7 @@
 import { assert, describe, type Vitest } from "@effect/vitest"
 import { Clock, DateTime, Duration, Effect, HashMap, type Layer, Option, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { SessionStore } from "./SessionStore.ts"
+import { SessionStore } from "../SessionStore.ts"
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 
@@ -60,12 +60,12 @@ const increment = Effect.fnUntraced(function* (
  * ```ts
  * import { it } from "@effect/vitest"
  * import { MemStore } from "effect-sessions"
- * import { sessionStoreTest } from "effect-sessions/SessionStoreTest"
+ * import { SessionStoreTest } from "effect-sessions/testing"
  *
- * sessionStoreTest("MemStore", MemStore.layer, it.effect)
+ * SessionStoreTest.suite("MemStore", MemStore.layer, it.effect)
  * ```
  */
-export const sessionStoreTest = <E, R = never>(
+export const suite = <E, R = never>(
   name: string,
   layer: Layer.Layer<SessionStore, E, R>,
   test: Vitest.Tester<R | Scope.Scope>

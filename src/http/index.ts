@@ -1,0 +1,6 @@
+/**
+ * Sessions for `effect/http`.
+ *
+ * @module
+ */
+export * as HttpSession from "./HttpSession.ts"

@@ -1,0 +1,6 @@
+/**
+ * Sessions in Redis.
+ *
+ * @module
+ */
+export * from "./RedisStore.ts"

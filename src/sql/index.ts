@@ -1,0 +1,6 @@
+/**
+ * Sessions in a table of a SQL database.
+ *
+ * @module
+ */
+export * from "./SqlStore.ts"

@@ -1,0 +1,7 @@
+/**
+ * What tests need: a session for a handler, and the contract of `SessionStore` as a suite.
+ *
+ * @module
+ */
+export * as SessionStoreTest from "./SessionStoreTest.ts"
+export * as SessionTest from "./SessionTest.ts"
