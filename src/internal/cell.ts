@@ -1,0 +1,44 @@
+/**
+ * What the operations of a session share: its state, and where it is kept.
+ */
+import { Effect } from "effect"
+import { asFound, type Found, type Records, type Store } from "./records.ts"
+import { type Contents, type Kept, makeEnded, rebase, type State, type Stored } from "./state.ts"
+import type { Turn } from "./turns.ts"
+
+/** A session in memory. Everything but `state` stays as it was when the session was opened. */
+export interface Cell<A> {
+  readonly records: Records<A>
+  readonly store: Store
+  /** Whether to open and commit it counts as use. */
+  readonly isUse: boolean
+  state: State<A>
+  /** Whether the carrier of the token is gone, so that nobody could be handed a new one. */
+  isSealed: boolean
+}
+
+/** What is known of a session without a look: what the one before saw last, or else what this one did. */
+export const knownOf = <A>({ base, key, text }: Stored<A>, turn: Turn<Kept<A>>): Found<A> =>
+  asFound(turn.seen ?? { key, text, contents: base })
+
+/** Goes on from what was found, with the changes applied anew. */
+export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): Effect.Effect<Stored<A>> => {
+  const rebased = rebase(state, kept)
+  cell.state = rebased
+  const isConflict = rebased !== state && rebased.changes === state.changes && state.changes.length > 0
+  return isConflict ? Effect.as(cell.records.telemetry.conflict, rebased) : Effect.succeed(rebased)
+}
+
+/** What a commit would save, of a session that is used now. */
+export const contentsToSave = <A>({ isUse, state }: Cell<A>, now: number): Contents<A> =>
+  // Never back: a slower request must not end a session before the expiry that a faster one was promised.
+  isUse ? { ...state.contents, usedAt: Math.max(Math.floor(now), state.contents.usedAt) } : state.contents
+
+/** Puts something right after a commit that failed or was interrupted: as far as that goes, and for a second at most. */
+export const bestEffort = <E>(effect: Effect.Effect<unknown, E>): Effect.Effect<void> =>
+  effect.pipe(Effect.interruptible, Effect.timeoutOption("1 second"), Effect.ignoreCause)
+
+export const endCell = <A>(cell: Cell<A>, key: string | undefined, turn: Turn<Kept<A>>): void => {
+  turn.seen = undefined
+  cell.state = makeEnded(key, cell.state.contents)
+}

@@ -1,0 +1,60 @@
+/**
+ * How a session ends by a log-out, and how one that is held in memory finds out that it has ended.
+ */
+import { Clock, Effect } from "effect"
+import type { SessionStoreError } from "../SessionStore.ts"
+import { type Cell, endCell, knownOf, rebaseCell } from "./cell.ts"
+import type { SessionError } from "./errors.ts"
+import { longAgo, type Store } from "./records.ts"
+import { type Kept, makeNew } from "./state.ts"
+import type { Turn } from "./turns.ts"
+
+/** Ends the session, and whatever took over from it. What is written afterwards belongs to a new one. */
+export const destroy = Effect.fnUntraced(function* <A>(
+  cell: Cell<A>,
+  store: Store,
+  turn: Turn<Kept<A>>
+): Effect.fn.Return<void, SessionStoreError> {
+  const { records, state } = cell
+  let isEnded = false
+  switch (state._tag) {
+    case "New": {
+      const { attempts, secret, undecodable } = state
+      // A try that was not confirmed may have arrived. Nobody else has its token.
+      if (secret !== undefined && attempts.length > 0) yield* store.delete(secret.key)
+      if (undecodable !== undefined) isEnded = yield* store.replace(undecodable.key, undecodable.text, "", longAgo)
+      break
+    }
+    case "Stored":
+      isEnded = yield* records.end(store, state.key, knownOf(state, turn))
+      break
+    case "Ended":
+      isEnded = state.key !== undefined && (yield* records.end(store, state.key, undefined))
+  }
+  if (isEnded) yield* records.telemetry.destroyed
+  turn.seen = undefined
+  cell.state = makeNew(records.contentsAt(yield* Clock.currentTimeMillis), { isDestroyed: true })
+})
+
+/** Fetches the newest value, applies the changes to it, and says whether the session is still active. */
+export const reload = Effect.fnUntraced(function* <A>(
+  cell: Cell<A>,
+  store: Store,
+  turn: Turn<Kept<A>>
+): Effect.fn.Return<boolean, SessionError> {
+  const { records, state } = cell
+  // A new session is in no store that it could have ended in.
+  if (state._tag !== "Stored") return state._tag === "New"
+  const { key } = state
+  const found = yield* records.find(store, key)
+  const now = yield* Clock.currentTimeMillis
+  const current = cell.state
+  if (current._tag === "Stored" && cell.records.isActive(found, now)) {
+    yield* rebaseCell(cell, current, { key, text: found.text, contents: found.contents })
+    return true
+  }
+  // A renewal of its own that failed half-way is finished by the next commit.
+  if (found._tag === "Tombstone" && !found.isSealed && found.successor === state.renewal?.key) return true
+  endCell(cell, key, turn)
+  return false
+})

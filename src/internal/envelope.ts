@@ -1,0 +1,178 @@
+/**
+ * What a session is in the store: contents to text and back.
+ *
+ * A session is JSON with the fields that `Session` documents. A tombstone is JSON with the id of the successor. Each
+ * write of a session has an id of its own, so that no two writes are the same text: whoever finds the text of a write in
+ * the store knows that it is that write, and a compare-and-set never takes a newer session for the one it expected.
+ */
+import { Effect, Predicate, Schema } from "effect"
+import { SessionDecodeError } from "./errors.ts"
+import type { Contents } from "./state.ts"
+
+/** What stands under a key, for one class of sessions. */
+export type Decoded<A> =
+  | { readonly _tag: "Session"; readonly text: string; readonly contents: Contents<A>; readonly isPending: boolean }
+  | Tombstone
+  | { readonly _tag: "Foreign" }
+
+/** What a renewal or a merge leaves under the old key. It opens nothing, and leads a log-out on to the successor. */
+export interface Tombstone {
+  readonly _tag: "Tombstone"
+  readonly text: string
+  /** The key of the session that took over. */
+  readonly successor: string
+  /** A log-out came by: the successor ends as well, and nothing stands up again. */
+  readonly isSealed: boolean
+  /** The text of a session that is being merged, until the merge is saved or called off. */
+  readonly held: string | undefined
+  /** Which merge that is. */
+  readonly merge: string | undefined
+}
+
+export interface Envelope<A> {
+  /** Dies of a value that does not fit the schema. A pending session is part of a renewal that is not over yet. */
+  readonly encode: (contents: Contents<A>, options?: { readonly isPending: boolean }) => Effect.Effect<string>
+  readonly decode: (text: string) => Effect.Effect<Decoded<A>, SessionDecodeError>
+}
+
+/** Not so for what `Schema.Any` lets through: a session without a value could never be opened. */
+const hasJson = (value: unknown): boolean => !["undefined", "function", "symbol"].includes(typeof value)
+
+// The last fields of a session: when it was used, and which write this is.
+const tailStart = ',"usedAt":'
+const tailShape = /^,"usedAt":-?\d+,"write":"\w+"\}$/
+
+/** The text up to the fields that every write changes; all of it, if it ends in any other way. */
+const bodyOf = (text: string): string => {
+  const end = text.lastIndexOf(tailStart)
+  return end >= 0 && tailShape.test(text.slice(end)) ? text.slice(0, end) : text
+}
+
+/** Whether two texts are the same session, apart from the instant of its use and the id of the write. */
+export const isUnchanged = (one: string, other: string): boolean => bodyOf(one) === bodyOf(other)
+
+// Ids have to be unique, not secret. Made when first needed: a Worker has no random numbers before its first request.
+const idsOfOneStart = 36 ** 5
+let start = ""
+let count = idsOfOneStart
+
+/** Twelve characters that no other write has, in this process or another. */
+export const makeId = (): string => {
+  if (count === idsOfOneStart) {
+    start = Math.random().toString(36).slice(2, 9).padEnd(7, "0")
+    count = 0
+  }
+  return start + (count++).toString(36).padStart(5, "0")
+}
+
+/** The same session as another write, so that no write which is still under way finds what it expects. */
+export const restamp = (text: string): string => {
+  const body = bodyOf(text)
+  if (body === text) return text
+  const end = text.lastIndexOf(',"write":"')
+  return `${text.slice(0, end)},"write":"${makeId()}"}`
+}
+
+const isInstant = (input: unknown): input is number => Number.isSafeInteger(input)
+
+const isFlag = (input: unknown): input is boolean | undefined => input === undefined || typeof input === "boolean"
+
+const isIdleTimeout = (input: unknown): input is number | null | undefined =>
+  input === undefined || input === null || Number.isFinite(input)
+
+type Parsed = Readonly<Record<PropertyKey, unknown>>
+
+/** All but the value, or the name of the field that does not fit. By hand: a schema of them takes four times as long. */
+const readFields = (parsed: Parsed): Omit<Contents<unknown>, "value"> | string => {
+  const { createdAt, deadline, idleTimeout, issuedAt, rememberMe, usedAt } = parsed
+  if (!isInstant(createdAt)) return "createdAt"
+  if (!isInstant(issuedAt)) return "issuedAt"
+  if (!isInstant(usedAt)) return "usedAt"
+  if (!isInstant(deadline)) return "deadline"
+  if (!isIdleTimeout(idleTimeout)) return "idleTimeout"
+  if (!isFlag(rememberMe)) return "rememberMe"
+  if (!isFlag(parsed.pending)) return "pending"
+  return { createdAt, deadline, idleTimeout, issuedAt, rememberMe: rememberMe ?? false, usedAt }
+}
+
+export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): Envelope<A> => {
+  const codec = Schema.toCodecJson(schema)
+  const encodeValue = Schema.encodeEffect(codec)
+  const decodeValue = Schema.decodeUnknownEffect(codec)
+
+  const unfit = (reason: string) => Effect.die(new TypeError(`${key}: the value does not fit its schema: ${reason}`))
+
+  const fail = (cause: unknown) => Effect.fail(new SessionDecodeError({ session: key, cause }))
+
+  // Eager, here and below: few codecs have anything to wait for, and every request decodes and encodes.
+  const encode: Envelope<A>["encode"] = (contents, options) =>
+    encodeValue(contents.value).pipe(
+      Effect.catchEager((error) => unfit(error.message)),
+      Effect.flatMapEager((value) => {
+        if (!hasJson(value)) return unfit("It has no JSON")
+        // What is undefined is left out of the JSON. `bodyOf` goes by the order of the last two.
+        const envelope = {
+          version: 1,
+          session: key,
+          createdAt: contents.createdAt,
+          issuedAt: contents.issuedAt,
+          deadline: contents.deadline,
+          idleTimeout: contents.idleTimeout,
+          rememberMe: contents.rememberMe || undefined,
+          pending: options?.isPending || undefined,
+          value,
+          usedAt: contents.usedAt,
+          write: makeId()
+        }
+        return Effect.succeed(JSON.stringify(envelope))
+      })
+    )
+
+  const decodeSession = (text: string, parsed: Parsed): Effect.Effect<Decoded<A>, SessionDecodeError> => {
+    const fields = readFields(parsed)
+    if (typeof fields === "string") return fail(new Error(`The field ${fields} does not fit`))
+    const isPending = parsed.pending === true
+    return decodeValue(parsed.value).pipe(
+      Effect.mapEager((value): Decoded<A> => ({ _tag: "Session", text, isPending, contents: { ...fields, value } })),
+      Effect.catchEager(fail)
+    )
+  }
+
+  const decode: Envelope<A>["decode"] = (text) => {
+    let parsed: unknown
+    try {
+      parsed = JSON.parse(text)
+    } catch {
+      // The reason that is thrown quotes the data.
+      return fail(new Error("The data is not JSON"))
+    }
+    if (!Predicate.isReadonlyObject(parsed)) return fail(new Error("The data is not an object"))
+    const { ended, held, merge, session, successor, version } = parsed
+    // Whether the rest fits does not matter for a session of another class.
+    if (typeof session === "string" && session !== key) return Effect.succeed({ _tag: "Foreign" })
+    if (version !== 1 || session !== key) return fail(new Error("The data is not a session of version 1"))
+    if (typeof successor !== "string") return decodeSession(text, parsed)
+    return Effect.succeed({
+      _tag: "Tombstone",
+      text,
+      successor,
+      isSealed: ended === true,
+      held: typeof held === "string" ? held : undefined,
+      merge: typeof merge === "string" ? merge : undefined
+    })
+  }
+
+  return { encode, decode }
+}
+
+/** The same text each time, so that a tombstone is recognised by its successor. */
+export const makeTombstone = (session: string, successor: string): string =>
+  JSON.stringify({ version: 1, session, successor })
+
+/** What a log-out makes of a tombstone. */
+export const makeSealed = (session: string, successor: string): string =>
+  JSON.stringify({ version: 1, session, successor, ended: true })
+
+/** What stands in the place of a session while its value is taken into another. */
+export const makeHold = (session: string, successor: string, merge: string, held: string): string =>
+  JSON.stringify({ version: 1, session, successor, merge, held })

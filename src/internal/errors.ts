@@ -1,0 +1,77 @@
+/**
+ * The errors of sessions, below everything that may fail with them. `Session` shows them under its own name.
+ */
+import { Schema } from "effect"
+import type { SessionStoreError } from "../SessionStore.ts"
+
+/**
+ * Data in the store that does not decode as a session of this class, probably because its schema changed.
+ *
+ * Comes only from a class with `undecodable: "fail"`. Its `cause` says where the data did not fit, not what it was, save
+ * for the keys of a `Schema.Record` and what the message of a schema quotes by itself, as that of `Schema.SemVer` does.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Session } from "effect-sessions"
+ *
+ * class Cart extends Session.Service<Cart>()("app/Cart", {
+ *   schema: Schema.Array(Schema.String),
+ *   initial: () => [],
+ *   undecodable: "fail"
+ * }) {}
+ *
+ * const open = Effect.catchTag(Cart.open(), "SessionDecodeError", (error) => Effect.die(error.message))
+ * ```
+ */
+export class SessionDecodeError extends Schema.TaggedError<SessionDecodeError>("effect-sessions/SessionDecodeError")(
+  "SessionDecodeError",
+  {
+    /** The key of the session class. */
+    session: Schema.String,
+    /** What did not fit. */
+    cause: Schema.Defect()
+  }
+) {
+  /** Names the class, and nothing of token or value. */
+  override get message(): string {
+    return `${this.session}: a session in the store does not decode`
+  }
+}
+
+/**
+ * More than a thousand commits of one session wait in this process. This commit was not tried, and its changes are kept:
+ * you may commit again later.
+ *
+ * Commits of one session take turns, so whoever sends requests with one cookie faster than the store can write makes a
+ * queue. The bound keeps that queue from growing without end; requests of other sessions do not wait in it.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { HttpServerResponse } from "effect/http"
+ * import { Session } from "effect-sessions"
+ *
+ * // What HttpSession answers by default.
+ * const onError = (error: Session.SessionError) =>
+ *   Effect.succeed(HttpServerResponse.empty({ status: error._tag === "SessionBusyError" ? 503 : 500 }))
+ * ```
+ */
+export class SessionBusyError extends Schema.TaggedError<SessionBusyError>("effect-sessions/SessionBusyError")(
+  "SessionBusyError",
+  {
+    /** The key of the session class. */
+    session: Schema.String
+  }
+) {
+  /** Names the class, and nothing of token or value. */
+  override get message(): string {
+    return `${this.session}: too many commits of one session are waiting`
+  }
+}
+
+/**
+ * What can go wrong with a session: the store failed, too many commits of it wait, or what the store holds does not
+ * decode and the class was told to fail.
+ */
+export type SessionError = SessionStoreError | SessionBusyError | SessionDecodeError

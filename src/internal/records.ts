@@ -1,0 +1,310 @@
+/**
+ * The sessions of one class in a store: what stands under a key, and how it is changed.
+ *
+ * Whatever stands under a key is a session, or a tombstone that leads on to its successor, and is changed by one
+ * compare-and-set loop, {@link Records.change}. Nothing is ever deleted blindly that somebody may have a token of: a
+ * blind delete would remove a tombstone, be confirmed as a log-out, and leave the successor alive.
+ */
+import { Clock, DateTime, Duration, Effect, Option, type Schema } from "effect"
+import type { SessionStore, SessionStoreError } from "../SessionStore.ts"
+import { type Decoded, type Envelope, makeEnvelope, makeSealed } from "./envelope.ts"
+import type { SessionDecodeError, SessionError } from "./errors.ts"
+import type { Contents, Kept } from "./state.ts"
+import { makeTelemetry, type Telemetry } from "./telemetry.ts"
+import { makeTurns, type Turns } from "./turns.ts"
+
+/** The part of a store that a session in memory uses. */
+export type Store = Pick<SessionStore["Service"], "find" | "create" | "replace" | "delete">
+
+/** What was found under a key. */
+export type Found<A> =
+  | Exclude<Decoded<A>, { readonly _tag: "Foreign" }>
+  | { readonly _tag: "Undecodable"; readonly text: string }
+  | { readonly _tag: "Nothing" }
+
+/** What to do about what was found: write something in its place, look again, or leave it. */
+export type Step<B> =
+  | {
+      readonly _tag: "Write"
+      readonly expected: string
+      readonly text: string
+      readonly expiry: DateTime.Utc
+      readonly result: B
+    }
+  | { readonly _tag: "Look" }
+  | { readonly _tag: "Done"; readonly result: B }
+
+export const done = <B>(result: B): Step<B> => ({ _tag: "Done", result })
+
+export const look: Step<never> = { _tag: "Look" }
+
+export const write = <B>(expected: string, text: string, expiry: DateTime.Utc, result: B): Step<B> => ({
+  _tag: "Write",
+  expected,
+  text,
+  expiry,
+  result
+})
+
+/** To replace what is there by nothing that expired long ago is to compare and delete it. */
+export const remove = <B>(expected: string, result: B): Step<B> => write(expected, "", longAgo, result)
+
+export const longAgo = DateTime.makeUnsafe(-1)
+
+/** How long a tombstone stands, and how long a renewal may take, in milliseconds. */
+const tombstoneTime = 60_000
+
+// An idle timeout of a session's own may be shorter than the interval of its class.
+const touchIntervalOf = (touchInterval: number | undefined, idleTimeout: number): number =>
+  touchInterval !== undefined && touchInterval < idleTimeout ? touchInterval : idleTimeout / 20
+
+/** How many commits of one session may wait in one process. */
+export const longestQueue = 1_000
+
+/** A loser's first new try comes at once, each further one after up to twice as long as the one before. */
+const backoff = (losses: number): Effect.Effect<void> =>
+  losses < 2
+    ? Effect.void
+    : Effect.suspend(() => Effect.sleep(Duration.millis(Math.random() * Math.min(2 ** (losses - 1), 100))))
+
+export interface RecordsOptions<A> {
+  readonly key: string
+  readonly schema: Schema.Codec<A, unknown>
+  readonly initial: () => A
+  /** In milliseconds, as is what follows. */
+  readonly lifetime: number
+  readonly idleTimeout: number | null
+  /** `undefined` for a part of the idle timeout. */
+  readonly touchInterval: number | undefined
+  readonly undecodable: "renew" | "fail"
+}
+
+const howToGoOn =
+  "it is taken as ended. If its schema changed, give new fields a default, such as by Schema.withDecodingDefaultKey; the " +
+  'class option undecodable: "fail" tells where it does not fit'
+
+export class Records<A> {
+  readonly key: string
+  readonly initial: () => A
+  readonly envelope: Envelope<A>
+  readonly telemetry: Telemetry
+  readonly turns: Turns<Kept<A>> = makeTurns()
+  readonly #lifetime: number
+  readonly #idleTimeout: number | null
+  readonly #touchInterval: number | undefined
+  readonly #undecodable: "renew" | "fail"
+  #isWarnedOfForeign = false
+
+  constructor(options: RecordsOptions<A>) {
+    this.key = options.key
+    this.initial = options.initial
+    this.envelope = makeEnvelope(options.key, options.schema)
+    this.telemetry = makeTelemetry(options.key)
+    this.#lifetime = options.lifetime
+    this.#idleTimeout = options.idleTimeout
+    this.#touchInterval = options.touchInterval
+    this.#undecodable = options.undecodable
+  }
+
+  /** What a session holds that begins now. */
+  contentsAt(now: number): Contents<A> {
+    const instant = Math.floor(now)
+    return {
+      value: this.initial(),
+      createdAt: instant,
+      issuedAt: instant,
+      usedAt: instant,
+      deadline: this.deadlineAt(now),
+      idleTimeout: undefined,
+      rememberMe: false
+    }
+  }
+
+  // A clock may have fractions of a millisecond, which the envelope has not.
+  deadlineAt(now: number): number {
+    return Math.ceil(now + this.#lifetime)
+  }
+
+  /** When the session ends by itself, in milliseconds since 1970. */
+  endOf(contents: Contents<A>): number {
+    return Math.min(contents.deadline, contents.usedAt + this.#idleTimeoutOf(contents))
+  }
+
+  expiryOf(contents: Contents<A>): DateTime.Utc {
+    return DateTime.makeUnsafe(this.endOf(contents))
+  }
+
+  /** Whether it is so long since the last use that was noted, that this one has to be. */
+  isTouchDue(contents: Contents<A>, now: number): boolean {
+    const idle = this.#idleTimeoutOf(contents)
+    return now - contents.usedAt >= touchIntervalOf(this.#touchInterval, idle)
+  }
+
+  #idleTimeoutOf({ idleTimeout }: Contents<A>): number {
+    return (idleTimeout === undefined ? this.#idleTimeout : idleTimeout) ?? Number.POSITIVE_INFINITY
+  }
+
+  /** What stands under a key. Warns of what does not decode, or fails if the class was told to. */
+  find(store: Pick<Store, "find">, key: string): Effect.Effect<Found<A>, SessionError> {
+    return Effect.flatMap(store.find(key), (held) =>
+      Option.isNone(held)
+        ? Effect.succeed(nothing)
+        : Effect.catchEager(this.#decode(held.value), (error) => this.#insteadOf(error, held.value))
+    )
+  }
+
+  /** A session that is to be listed, if this is one. One that does not decode is passed over, with a warning. */
+  list(text: string): Effect.Effect<Extract<Found<A>, { readonly _tag: "Session" }> | undefined> {
+    return this.envelope.decode(text).pipe(
+      Effect.mapEager((found) => (found._tag === "Session" && !found.isPending ? found : undefined)),
+      Effect.catchEager((error) => Effect.as(this.#passOver(error), undefined))
+    )
+  }
+
+  /** Whether this is a session, neither over nor part of a renewal that may still be called off. */
+  isActive(found: Found<A>, now: number): found is Extract<Found<A>, { readonly _tag: "Session" }> {
+    // A store whose clock is behind may still have what is over.
+    return found._tag === "Session" && !found.isPending && now <= this.endOf(found.contents)
+  }
+
+  /** What that is which stands under a key, if it is to be ended and need not decode. */
+  inspect(held: Option.Option<string>): Effect.Effect<Found<A>> {
+    return Option.isNone(held)
+      ? Effect.succeed(nothing)
+      : Effect.catchEager(this.#decode(held.value), () => Effect.succeed(asUndecodable(held.value)))
+  }
+
+  /** A session of another class is nothing to this one. */
+  #decode(text: string): Effect.Effect<Found<A>, SessionDecodeError> {
+    return Effect.flatMapEager(
+      this.envelope.decode(text),
+      (decoded): Effect.Effect<Found<A>> =>
+        decoded._tag === "Foreign" ? Effect.as(this.#warnOfForeign, nothing) : Effect.succeed(decoded)
+    )
+  }
+
+  /** What to go on with in place of a session that does not decode, unless the class was told to fail. */
+  #insteadOf(error: SessionDecodeError, text: string): Effect.Effect<Found<A>, SessionDecodeError> {
+    return this.#undecodable === "fail"
+      ? Effect.andThen(this.telemetry.undecodable, Effect.fail(error))
+      : Effect.as(this.#passOver(error), asUndecodable(text))
+  }
+
+  #passOver(error: SessionDecodeError): Effect.Effect<void> {
+    return Effect.andThen(this.telemetry.undecodable, Effect.logWarning(`${error.message}; ${howToGoOn}`))
+  }
+
+  /**
+   * The one compare-and-set loop: does what `decide` says of what stands under a key, and asks it again as long as others
+   * are faster. Begins with what is known of it, if anything is, rather than with a look.
+   */
+  readonly change: <B, E>(
+    store: Pick<Store, "find" | "replace">,
+    key: string,
+    known: Found<A> | undefined,
+    decide: (found: Found<A>, isFresh: boolean) => Effect.Effect<Step<B>, E>
+  ) => Effect.Effect<B, E | SessionError> = (store, key, known, decide) =>
+    changeLoop(store, key, known, this.find(store, key), decide)
+
+  /**
+   * Ends the session under a key, and those that took over from it, and says whether there was one. What is known of it
+   * saves a look.
+   */
+  readonly end: (
+    store: Pick<Store, "find" | "replace">,
+    key: string,
+    known: Found<A> | undefined
+  ) => Effect.Effect<boolean, SessionStoreError> = (store, key, known) => endLine(this, store, key, known)
+
+  get #warnOfForeign(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#isWarnedOfForeign) return Effect.void
+      this.#isWarnedOfForeign = true
+      return Effect.logWarning(
+        `${this.key}: a token opens a session of another class, and so none here. Do two classes share the name of a ` +
+          `cookie, or was the key of this one changed?`
+      )
+    })
+  }
+}
+
+const nothing: { readonly _tag: "Nothing" } = { _tag: "Nothing" }
+
+const asUndecodable = (text: string) => ({ _tag: "Undecodable", text }) as const
+
+/** What is known of a session, as if it had just been found. */
+export const asFound = <A>({ contents, text }: Kept<A>): Found<A> => ({
+  _tag: "Session",
+  text,
+  contents,
+  isPending: false
+})
+
+/** When a tombstone goes that is set up now. */
+export const graveEnd = (now: number): DateTime.Utc => DateTime.makeUnsafe(now + tombstoneTime)
+
+const changeLoop = Effect.fnUntraced(function* <A, B, E, E2>(
+  store: Pick<Store, "replace">,
+  key: string,
+  known: Found<A> | undefined,
+  find: Effect.Effect<Found<A>, E2>,
+  decide: (found: Found<A>, isFresh: boolean) => Effect.Effect<Step<B>, E>
+): Effect.fn.Return<B, E | E2 | SessionStoreError> {
+  let isFresh = known === undefined
+  let found = known ?? (yield* find)
+  for (let losses = 0; ; ) {
+    const step = yield* decide(found, isFresh)
+    if (step._tag === "Done") return step.result
+    if (step._tag === "Write") {
+      if (yield* store.replace(key, step.expected, step.text, step.expiry)) return step.result
+      yield* backoff(++losses)
+    }
+    found = yield* find
+    isFresh = true
+  }
+})
+
+const endLine = Effect.fnUntraced(function* <A>(
+  self: Records<A>,
+  store: Pick<Store, "find" | "replace">,
+  first: string,
+  known: Found<A> | undefined
+): Effect.fn.Return<boolean, SessionStoreError> {
+  const visited = new Set<string>()
+  const grave = graveEnd(yield* Clock.currentTimeMillis)
+  let key: string | undefined = first
+  let found = known
+  let isEnded = false
+  // Two sessions that are being merged into each other are each other's successors.
+  while (key !== undefined && !visited.has(key)) {
+    visited.add(key)
+    const find = Effect.flatMap(store.find(key), (held) => self.inspect(held))
+    const next: { readonly isEnded: boolean; readonly successor?: string } = yield* changeLoop(
+      store,
+      key,
+      found,
+      find,
+      (found) => Effect.succeed(stepToEnd(self, found, grave))
+    )
+    isEnded ||= next.isEnded
+    key = next.successor
+    found = undefined
+  }
+  return isEnded
+})
+
+/** A tombstone is sealed before its successor ends, so that a renewal which is under way cannot go through after that. */
+const stepToEnd = <A>(self: Records<A>, found: Found<A>, grave: DateTime.Utc) => {
+  switch (found._tag) {
+    case "Nothing":
+      return done({ isEnded: false })
+    case "Session":
+    case "Undecodable":
+      return remove(found.text, { isEnded: true })
+    case "Tombstone": {
+      const { isSealed, successor, text } = found
+      const result = { isEnded: false, successor }
+      return isSealed ? done(result) : write(text, makeSealed(self.key, successor), grave, result)
+    }
+  }
+}

@@ -1,0 +1,195 @@
+/**
+ * The states of a session in memory, and what turns one into another. Pure: nothing here asks a store or a clock.
+ *
+ * ```
+ *        commit          commit
+ *   New ───────▶ Stored ───────▶ Stored
+ *    ▲             │
+ *    │ destroy     │ it is gone, or a tombstone stands in its place
+ *    └─────────────┴──────────▶ Ended
+ * ```
+ */
+
+/** What a session holds, wherever it is kept. Instants are in milliseconds since 1970. */
+export interface Contents<A> {
+  readonly value: A
+  readonly createdAt: number
+  /** When its token was made. */
+  readonly issuedAt: number
+  /** When it was last used, to the touch interval. Its idle timeout counts from here. */
+  readonly usedAt: number
+  /** The end of its lifetime. */
+  readonly deadline: number
+  /** In milliseconds, `null` for none, `undefined` for that of the class. */
+  readonly idleTimeout: number | null | undefined
+  readonly rememberMe: boolean
+}
+
+/** A session under its key, as the store has it. */
+export interface Kept<A> {
+  readonly key: string
+  readonly text: string
+  readonly contents: Contents<A>
+}
+
+/** What was done to a session in memory, to be done again to a newer one. */
+export type Change<A> = Update<A> | Merge<A>
+
+export interface Update<A> {
+  readonly _tag: "Update"
+  readonly apply: (contents: Contents<A>) => Contents<A>
+}
+
+/** Takes the value of another session in, which ends at the commit. */
+export interface Merge<A> {
+  readonly _tag: "Merge"
+  /** Tells a try of this merge from every other merge of the same session. */
+  readonly id: string
+  readonly other: Kept<A>
+  readonly combine: (value: A, other: A) => A
+}
+
+/** A token and its hash. A session's next one is made once and kept over all tries of a commit. */
+export interface Secret {
+  readonly token: string
+  readonly key: string
+}
+
+/** A write that was sent to the store and not confirmed. If it is found there, these changes have been made. */
+export interface Attempt<A> {
+  readonly text: string
+  readonly contents: Contents<A>
+  readonly changes: ReadonlyArray<Change<A>>
+}
+
+interface Changing<A> {
+  /** What the changes are applied to. */
+  readonly base: Contents<A>
+  readonly changes: ReadonlyArray<Change<A>>
+  /** The outcome: `base` with all `changes`. */
+  readonly contents: Contents<A>
+  readonly attempts: ReadonlyArray<Attempt<A>>
+}
+
+/** Not in the store. A commit adds it, if the changes made a difference. */
+export interface New<A> extends Changing<A> {
+  readonly _tag: "New"
+  /** Whether it follows a `destroy`, rather than an unknown token. */
+  readonly isDestroyed: boolean
+  /** What stood under the token and did not decode: it goes when this session is added or destroyed. */
+  readonly undecodable: { readonly key: string; readonly text: string } | undefined
+  /** Made by the first commit that has something to add. */
+  readonly secret: Secret | undefined
+}
+
+/** In the store, as it was last seen there. */
+export interface Stored<A> extends Changing<A> {
+  readonly _tag: "Stored"
+  readonly key: string
+  /** `undefined` if the session was found by its key, as in a list. */
+  readonly token: string | undefined
+  readonly text: string
+  /** The next token, if `renewToken` asked for one. */
+  readonly renewal: Secret | undefined
+}
+
+/** Logged out, renewed elsewhere or expired: what is still changed is saved nowhere. */
+export interface Ended<A> {
+  readonly _tag: "Ended"
+  /** `undefined` if it never was in the store. */
+  readonly key: string | undefined
+  readonly contents: Contents<A>
+}
+
+export type State<A> = New<A> | Stored<A> | Ended<A>
+
+export const applyTo = <A>(contents: Contents<A>, change: Change<A>): Contents<A> =>
+  change._tag === "Update"
+    ? change.apply(contents)
+    : { ...contents, value: change.combine(contents.value, change.other.contents.value) }
+
+export const applyAll = <A>(contents: Contents<A>, changes: ReadonlyArray<Change<A>>): Contents<A> =>
+  changes.reduce<Contents<A>>(applyTo, contents)
+
+// One for all: most sessions are never changed.
+const nothing: ReadonlyArray<never> = []
+
+export const makeNew = <A>(
+  contents: Contents<A>,
+  { isDestroyed = false, undecodable }: { isDestroyed?: boolean; undecodable?: New<A>["undecodable"] } = {}
+): New<A> => ({
+  _tag: "New",
+  base: contents,
+  changes: nothing,
+  contents,
+  attempts: nothing,
+  isDestroyed,
+  undecodable,
+  secret: undefined
+})
+
+export const makeStored = <A>({ contents, key, text }: Kept<A>, token: string | undefined): Stored<A> => ({
+  _tag: "Stored",
+  key,
+  token,
+  text,
+  base: contents,
+  changes: nothing,
+  contents,
+  attempts: nothing,
+  renewal: undefined
+})
+
+export const makeEnded = <A>(key: string | undefined, contents: Contents<A>): Ended<A> => ({
+  _tag: "Ended",
+  key,
+  contents
+})
+
+export const change = <A>(state: State<A>, change: Change<A>): State<A> => {
+  const contents = applyTo(state.contents, change)
+  switch (state._tag) {
+    case "Ended":
+      return { ...state, contents }
+    case "New":
+    case "Stored":
+      return { ...state, contents, changes: [...state.changes, change] }
+  }
+}
+
+/** Puts other changes in the place of the first ones, such as merges of newer values, and works out the outcome. */
+export const withChanges = <S extends New<A> | Stored<A>, A>(state: S, changes: ReadonlyArray<Change<A>>): S => ({
+  ...state,
+  changes,
+  contents: applyAll(state.base, changes)
+})
+
+/** The session was found to be newer. If that is a write of its own, what was in that write is no change any more. */
+export const rebase = <A>(state: Stored<A>, found: Kept<A>): Stored<A> => {
+  if (found.text === state.text) return state
+  const mine = state.attempts.find(({ text }) => text === found.text)
+  const changes = mine === undefined ? state.changes : without(state.changes, mine.changes)
+  return withChanges({ ...state, text: found.text, base: found.contents, attempts: nothing }, changes)
+}
+
+export const without = <A>(
+  changes: ReadonlyArray<Change<A>>,
+  made: ReadonlyArray<Change<A>>
+): ReadonlyArray<Change<A>> => {
+  if (made.length === 0) return changes
+  const isMade = new Set(made)
+  return changes.filter((change) => !isMade.has(change))
+}
+
+/** These changes are in the store now. Those that were made meanwhile are not. */
+export const saved = <A>(
+  state: New<A> | Stored<A>,
+  kept: Kept<A>,
+  token: string | undefined,
+  made: ReadonlyArray<Change<A>>
+): Stored<A> => {
+  const stored = makeStored(kept, token)
+  const changes = without(state.changes, made)
+  const renewal = state._tag === "Stored" && state.renewal?.key !== kept.key ? state.renewal : undefined
+  return changes.length === 0 ? { ...stored, renewal } : withChanges({ ...stored, renewal }, changes)
+}

@@ -1,0 +1,54 @@
+/**
+ * What sessions tell metrics and traces: counters by class, and a span around what asks the store. Never a token or a
+ * value.
+ */
+import { Context, Effect, Metric, Tracer } from "effect"
+
+const sessionsCreated = Metric.counter("sessions_created", {
+  description: "Sessions that a first commit added to the store",
+  incremental: true
+})
+
+const sessionsDestroyed = Metric.counter("sessions_destroyed", {
+  description: "Calls of destroy on a session that was in the store",
+  incremental: true
+})
+
+const sessionConflicts = Metric.counter("session_conflicts", {
+  description: "Commits that applied their changes again because another was faster",
+  incremental: true
+})
+
+const sessionsUndecodable = Metric.counter("sessions_undecodable", {
+  description: "Sessions met in the store that did not decode",
+  incremental: true
+})
+
+export interface Telemetry {
+  readonly created: Effect.Effect<void>
+  readonly destroyed: Effect.Effect<void>
+  readonly conflict: Effect.Effect<void>
+  readonly undecodable: Effect.Effect<void>
+  /** A span ends with what its effect returns, so that this effect must return nothing. */
+  readonly span: <E>(
+    context: Context.Context<never>,
+    name: string,
+    effect: Effect.Effect<void, E>
+  ) => Effect.Effect<void, E>
+}
+
+export const makeTelemetry = (session: string): Telemetry => {
+  const attributes = { session }
+  const count = (counter: Metric.Counter<number>) => Metric.update(Metric.withAttributes(counter, attributes), 1)
+  return {
+    created: count(sessionsCreated),
+    destroyed: count(sessionsDestroyed),
+    conflict: count(sessionConflicts),
+    undecodable: count(sessionsUndecodable),
+    // Creating a span costs time on every request; skip it when no tracer is installed.
+    span: (context, name, effect) =>
+      Context.get(context, Tracer.Tracer) === Tracer.nativeTracer
+        ? effect
+        : Effect.withSpan(effect, name, { attributes, captureStackTrace: false })
+  }
+}
