@@ -41,7 +41,7 @@ import {
 import type { SessionError } from "./internal/errors.ts"
 import { Records, type Store } from "./internal/records.ts"
 import { type Committed, Handle, type Status, toMillis, toMillisOrZero } from "./internal/session.ts"
-import { type Ended, makeEnded, makeNew, makeStored, type New, type Stored } from "./internal/state.ts"
+import { makeEnded, makeNew, makeStored, type State } from "./internal/state.ts"
 import { hashToken, isToken } from "./internal/token.ts"
 import { SessionStore, type SessionStoreError } from "./SessionStore.ts"
 
@@ -386,30 +386,34 @@ const open = <A>(
 ): Effect.Effect<Session<A>, SessionError, SessionStore> =>
   Effect.contextWith((context: Context.Context<SessionStore>) => {
     const store = Context.get(context, SessionStore)
-    const now = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
+    const clock = Context.get(context, Clock.Clock)
     const secret = token === undefined ? undefined : Redacted.value(token)
     if (secret === undefined || !isToken(secret)) {
-      return Effect.succeed(new Handle(records, store, makeNew(records.contentsAt(now)), touch))
+      return Effect.succeed(new Handle(records, store, makeNew(contentsNow(records, clock)), touch))
     }
-    let state: New<A> | Stored<A> | Ended<A> = makeNew(records.contentsAt(now))
-    const find = Effect.map(openState(records, store, secret, now), (found) => {
+    // Kept apart from what the span ends with, which must not be the session.
+    let state: State<A> | undefined
+    const find = Effect.map(openState(records, store, clock, secret), (found) => {
       state = found
     })
     return Effect.map(
       records.telemetry.span(context, "Session.open", find),
-      () => new Handle(records, store, state, touch)
+      () => new Handle(records, store, state ?? makeNew(contentsNow(records, clock)), touch)
     )
   })
+
+const contentsNow = <A>(records: Records<A>, clock: Clock.Clock) => records.contentsAt(clock.currentTimeMillisUnsafe())
 
 /** What a token opens. */
 const openState = <A>(
   records: Records<A>,
   store: Store,
-  token: string,
-  now: number
-): Effect.Effect<New<A> | Stored<A> | Ended<A>, SessionError> => {
+  clock: Clock.Clock,
+  token: string
+): Effect.Effect<State<A>, SessionError> => {
   const key = hashToken(token)
   return Effect.map(records.find(store, key), (found) => {
+    const now = clock.currentTimeMillisUnsafe()
     switch (found._tag) {
       case "Session":
         return records.isActive(found, now)

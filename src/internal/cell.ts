@@ -4,7 +4,7 @@
 import { Effect } from "effect"
 import { asFound, type Found, type Records, type Store } from "./records.ts"
 import { type Contents, type Kept, makeEnded, rebase, type State, type Stored } from "./state.ts"
-import type { Turn } from "./turns.ts"
+import type { Queue } from "./turns.ts"
 
 /** A session in memory. Everything but `state` stays as it was when the session was opened. */
 export interface Cell<A> {
@@ -18,15 +18,14 @@ export interface Cell<A> {
 }
 
 /** What is known of a session without a look: what the one before saw last, or else what this one did. */
-export const knownOf = <A>({ base, key, text }: Stored<A>, turn: Turn<Kept<A>>): Found<A> =>
-  asFound(turn.seen ?? { key, text, contents: base })
+export const knownOf = <A>({ base, key, text }: Stored<A>, queue: Queue<Kept<A>>): Found<A> =>
+  asFound(queue.seen ?? { key, text, contents: base })
 
-/** Goes on from what was found, with the changes applied anew. */
-export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): Effect.Effect<Stored<A>> => {
+/** Goes on from what was found, with the changes applied anew, and says whether another was faster. */
+export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): boolean => {
   const rebased = rebase(state, kept)
   cell.state = rebased
-  const isConflict = rebased !== state && rebased.changes === state.changes && state.changes.length > 0
-  return isConflict ? Effect.as(cell.records.telemetry.conflict, rebased) : Effect.succeed(rebased)
+  return rebased !== state && rebased.changes === state.changes && state.changes.length > 0
 }
 
 /** What a commit would save, of a session that is used now. */
@@ -38,7 +37,7 @@ export const contentsToSave = <A>({ isUse, state }: Cell<A>, now: number): Conte
 export const bestEffort = <E>(effect: Effect.Effect<unknown, E>): Effect.Effect<void> =>
   effect.pipe(Effect.interruptible, Effect.timeoutOption("1 second"), Effect.ignoreCause)
 
-export const endCell = <A>(cell: Cell<A>, key: string | undefined, turn: Turn<Kept<A>>): void => {
-  turn.seen = undefined
+export const endCell = <A>(cell: Cell<A>, key: string | undefined, queue: Queue<Kept<A>>): void => {
+  queue.seen = undefined
   cell.state = makeEnded(key, cell.state.contents)
 }

@@ -20,7 +20,7 @@ import {
   without
 } from "./state.ts"
 import { makeSecret } from "./token.ts"
-import type { Turn } from "./turns.ts"
+import type { Queue } from "./turns.ts"
 
 /** What the store holds after a commit, and which changes are in it. */
 interface Outcome<A> {
@@ -29,30 +29,41 @@ interface Outcome<A> {
 }
 
 /** Saves what there is to save. Afterwards the state is `Stored` if the session is in the store. */
-export const commit = Effect.fnUntraced(function* <A>(
-  cell: Cell<A>,
-  store: Store,
-  turn: Turn<Kept<A>>
-): Effect.fn.Return<void, SessionError> {
+export const commit = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): Effect.Effect<void, SessionError> => {
   const { state } = cell
   switch (state._tag) {
     case "Ended":
-      return
-    case "New": {
-      if (yield* isTrivial(cell, state)) return
-      if (cell.isSealed) return yield* warnOfSeal(cell)
-      const secret = state.secret ?? makeSecret()
-      cell.state = { ...state, secret }
-      return yield* withMerges(cell, store, secret.key, add(cell, store, turn, secret))
-    }
+      return Effect.void
+    case "New":
+      return commitNew(cell, store, queue, state)
     case "Stored": {
       const { key, renewal } = state
-      if (renewal === undefined) return yield* withMerges(cell, store, key, save(cell, store, turn, key))
-      if (!cell.isSealed) return yield* withMerges(cell, store, renewal.key, renew(cell, store, turn, state, renewal))
-      yield* warnOfSeal(cell)
-      return yield* withMerges(cell, store, key, save(cell, store, turn, key))
+      if (renewal === undefined) return withMerges(cell, store, key, save(cell, store, queue, state))
+      return cell.isSealed
+        ? Effect.andThen(warnOfSeal(cell), withMerges(cell, store, key, save(cell, store, queue, state)))
+        : withMerges(cell, store, renewal.key, renew(cell, store, queue, renewal))
     }
   }
+}
+
+const commitNew = Effect.fnUntraced(function* <A>(
+  cell: Cell<A>,
+  store: Store,
+  queue: Queue<Kept<A>>,
+  state: New<A>
+): Effect.fn.Return<void, SessionError> {
+  if (yield* isTrivial(cell, state)) return
+  if (cell.isSealed) return yield* warnOfSeal(cell)
+  const current = cell.state
+  if (current._tag !== "New") return
+  const secret = current.secret ?? makeSecret()
+  cell.state = { ...current, secret }
+  yield* withMerges(
+    cell,
+    store,
+    secret.key,
+    Effect.suspend(() => add(cell, store, queue, secret))
+  )
 })
 
 const withMerges = <A>(
@@ -105,25 +116,25 @@ const note = <A>(cell: Cell<A>, sent: Attempt<A>): void => {
 const add = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  turn: Turn<Kept<A>>,
+  queue: Queue<Kept<A>>,
   { key, token }: Secret
 ): Effect.fn.Return<void, SessionError> {
   const { records, state } = cell
   if (state._tag !== "New") return
   const { undecodable } = state
   const now = yield* Clock.currentTimeMillis
-  if (records.endOf(state.contents) < now) return endCell(cell, undefined, turn)
+  if (records.endOf(state.contents) < now) return endCell(cell, undefined, queue)
   const sent = yield* attempt(cell, state, now)
   note(cell, sent)
   if (undecodable !== undefined) yield* store.replace(undecodable.key, undecodable.text, "", longAgo)
   const isAdded = yield* store.create(key, sent.text, records.expiryOf(sent.contents))
   const mine = isAdded ? sent : yield* findAdded(cell, store, key)
   const current = cell.state
-  if (mine === undefined || current._tag !== "New") return endCell(cell, undefined, turn)
+  if (mine === undefined || current._tag !== "New") return endCell(cell, undefined, queue)
   cell.state = saved(current, { key, text: mine.text, contents: mine.contents }, token, mine.changes)
   yield* records.telemetry.created
   // It was an earlier try that arrived.
-  if (mine !== sent && cell.state.changes.length > 0) yield* save(cell, store, turn, key)
+  if (mine !== sent && cell.state.changes.length > 0) yield* save(cell, store, queue, { key })
 })
 
 /** The try that has arrived although it was not confirmed: nobody else has the key. */
@@ -135,43 +146,60 @@ const findAdded = Effect.fnUntraced(function* <A>(cell: Cell<A>, store: Store, k
     : undefined
 })
 
-/** Saves a session that is in the store. */
-const save = Effect.fnUntraced(function* <A>(
+/** Saves a session that is in the store. In few steps, as every request that changes something comes by here. */
+const save = <A>(
   cell: Cell<A>,
   store: Store,
-  turn: Turn<Kept<A>>,
-  key: string
-): Effect.fn.Return<void, SessionError> {
-  const { records, state } = cell
-  if (state._tag !== "Stored") return
-  const now = yield* Clock.currentTimeMillis
-  // What one of its own writes may have made of it is known by a look alone.
-  const known = state.attempts.length > 0 ? undefined : knownOf(state, turn)
-  const outcome = yield* records.change(store, key, known, (found, isFresh) => toSave(cell, found, isFresh, now))
-  const current = cell.state
-  if (outcome === undefined || current._tag !== "Stored") return endCell(cell, key, turn)
-  turn.seen = outcome.kept
-  cell.state = saved(current, outcome.kept, current.token, outcome.made)
-})
+  queue: Queue<Kept<A>>,
+  { key }: { readonly key: string }
+): Effect.Effect<void, SessionError> =>
+  Effect.clockWith((clock) => {
+    const { records, state } = cell
+    if (state._tag !== "Stored") return Effect.void
+    const now = clock.currentTimeMillisUnsafe()
+    // What one of its own writes may have made of it is known by a look alone.
+    const known = state.attempts.length > 0 ? undefined : knownOf(state, queue)
+    return Effect.map(
+      records.change(store, key, known, (found, isFresh) => toSave(cell, found, isFresh, now)),
+      (outcome) => {
+        const current = cell.state
+        if (outcome === undefined || current._tag !== "Stored") return endCell(cell, key, queue)
+        queue.seen = outcome.kept
+        cell.state = saved(current, outcome.kept, current.token, outcome.made)
+      }
+    )
+  })
 
-const toSave = Effect.fnUntraced(function* <A>(
+const toSave = <A>(
   cell: Cell<A>,
   found: Found<A>,
   isFresh: boolean,
   now: number
-): Effect.fn.Return<Step<Outcome<A> | undefined>> {
-  const { records } = cell
-  if (cell.state._tag !== "Stored" || !cell.records.isActive(found, now)) return done(undefined)
-  const { key } = cell.state
-  const { contents, text } = found
-  const state = yield* rebaseCell(cell, cell.state, { key, text, contents })
-  const isTouched = cell.isUse && records.isTouchDue(state.base, now)
-  const unchanged = { kept: { key, text, contents }, made: state.changes }
-  if (state.changes.length === 0 && !isTouched) return done(unchanged)
-  const sent = yield* attempt(cell, state, now)
-  // Nothing to write, if the session still is what the changes were applied to.
-  if (!isTouched && isUnchanged(sent.text, text)) return isFresh ? done(unchanged) : look
-  note(cell, sent)
-  const kept = { key, text: sent.text, contents: sent.contents }
-  return write(text, sent.text, records.expiryOf(sent.contents), { kept, made: sent.changes })
-})
+): Effect.Effect<Step<Outcome<A> | undefined>> => {
+  const { isUse, records, state } = cell
+  if (state._tag !== "Stored" || !records.isActive(found, now)) return Effect.succeed(done(undefined))
+  const kept = { key: state.key, text: found.text, contents: found.contents }
+  const isConflict = rebaseCell(cell, state, kept)
+  const step = toWrite(cell, kept, isFresh, isUse && records.isTouchDue(kept.contents, now), now)
+  return isConflict ? Effect.andThen(records.telemetry.conflict, step) : step
+}
+
+const toWrite = <A>(
+  cell: Cell<A>,
+  kept: Kept<A>,
+  isFresh: boolean,
+  isTouched: boolean,
+  now: number
+): Effect.Effect<Step<Outcome<A> | undefined>> => {
+  const { records, state } = cell
+  if (state._tag !== "Stored") return Effect.succeed(done(undefined))
+  const unchanged = { kept, made: state.changes }
+  if (state.changes.length === 0 && !isTouched) return Effect.succeed(done(unchanged))
+  return Effect.mapEager(attempt(cell, state, now), (sent): Step<Outcome<A>> => {
+    // Nothing to write, if the session still is what the changes were applied to.
+    if (!isTouched && isUnchanged(sent.text, kept.text)) return isFresh ? done(unchanged) : look
+    note(cell, sent)
+    const next = { key: kept.key, text: sent.text, contents: sent.contents }
+    return write(kept.text, sent.text, records.expiryOf(sent.contents), { kept: next, made: sent.changes })
+  })
+}

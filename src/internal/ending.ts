@@ -7,13 +7,13 @@ import { type Cell, endCell, knownOf, rebaseCell } from "./cell.ts"
 import type { SessionError } from "./errors.ts"
 import { longAgo, type Store } from "./records.ts"
 import { type Kept, makeNew } from "./state.ts"
-import type { Turn } from "./turns.ts"
+import type { Queue } from "./turns.ts"
 
 /** Ends the session, and whatever took over from it. What is written afterwards belongs to a new one. */
 export const destroy = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  turn: Turn<Kept<A>>
+  queue: Queue<Kept<A>>
 ): Effect.fn.Return<void, SessionStoreError> {
   const { records, state } = cell
   let isEnded = false
@@ -26,13 +26,13 @@ export const destroy = Effect.fnUntraced(function* <A>(
       break
     }
     case "Stored":
-      isEnded = yield* records.end(store, state.key, knownOf(state, turn))
+      isEnded = yield* records.end(store, state.key, knownOf(state, queue))
       break
     case "Ended":
       isEnded = state.key !== undefined && (yield* records.end(store, state.key, undefined))
   }
   if (isEnded) yield* records.telemetry.destroyed
-  turn.seen = undefined
+  queue.seen = undefined
   cell.state = makeNew(records.contentsAt(yield* Clock.currentTimeMillis), { isDestroyed: true })
 })
 
@@ -40,7 +40,7 @@ export const destroy = Effect.fnUntraced(function* <A>(
 export const reload = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  turn: Turn<Kept<A>>
+  queue: Queue<Kept<A>>
 ): Effect.fn.Return<boolean, SessionError> {
   const { records, state } = cell
   // A new session is in no store that it could have ended in.
@@ -50,11 +50,11 @@ export const reload = Effect.fnUntraced(function* <A>(
   const now = yield* Clock.currentTimeMillis
   const current = cell.state
   if (current._tag === "Stored" && cell.records.isActive(found, now)) {
-    yield* rebaseCell(cell, current, { key, text: found.text, contents: found.contents })
+    rebaseCell(cell, current, { key, text: found.text, contents: found.contents })
     return true
   }
   // A renewal of its own that failed half-way is finished by the next commit.
   if (found._tag === "Tombstone" && !found.isSealed && found.successor === state.renewal?.key) return true
-  endCell(cell, key, turn)
+  endCell(cell, key, queue)
   return false
 })

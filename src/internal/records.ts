@@ -11,7 +11,7 @@ import { type Decoded, type Envelope, makeEnvelope, makeSealed } from "./envelop
 import type { SessionDecodeError, SessionError } from "./errors.ts"
 import type { Contents, Kept } from "./state.ts"
 import { makeTelemetry, type Telemetry } from "./telemetry.ts"
-import { makeTurns, type Turns } from "./turns.ts"
+import { Queues } from "./turns.ts"
 
 /** The part of a store that a session in memory uses. */
 export type Store = Pick<SessionStore["Service"], "find" | "create" | "replace" | "delete">
@@ -88,7 +88,7 @@ export class Records<A> {
   readonly initial: () => A
   readonly envelope: Envelope<A>
   readonly telemetry: Telemetry
-  readonly turns: Turns<Kept<A>> = makeTurns()
+  readonly queues = new Queues<Kept<A>>()
   readonly #lifetime: number
   readonly #idleTimeout: number | null
   readonly #touchInterval: number | undefined
@@ -204,7 +204,7 @@ export class Records<A> {
     known: Found<A> | undefined,
     decide: (found: Found<A>, isFresh: boolean) => Effect.Effect<Step<B>, E>
   ) => Effect.Effect<B, E | SessionError> = (store, key, known, decide) =>
-    changeLoop(store, key, known, this.find(store, key), decide)
+    changeLoop(store, key, this.find(store, key), decide, known)
 
   /**
    * Ends the session under a key, and those that took over from it, and says whether there was one. What is known of it
@@ -243,26 +243,30 @@ export const asFound = <A>({ contents, text }: Kept<A>): Found<A> => ({
 /** When a tombstone goes that is set up now. */
 export const graveEnd = (now: number): DateTime.Utc => DateTime.makeUnsafe(now + tombstoneTime)
 
-const changeLoop = Effect.fnUntraced(function* <A, B, E, E2>(
+/** In few steps, as every request that changes something comes by here. */
+const changeLoop = <A, B, E, E2>(
   store: Pick<Store, "replace">,
   key: string,
-  known: Found<A> | undefined,
   find: Effect.Effect<Found<A>, E2>,
-  decide: (found: Found<A>, isFresh: boolean) => Effect.Effect<Step<B>, E>
-): Effect.fn.Return<B, E | E2 | SessionStoreError> {
-  let isFresh = known === undefined
-  let found = known ?? (yield* find)
-  for (let losses = 0; ; ) {
-    const step = yield* decide(found, isFresh)
-    if (step._tag === "Done") return step.result
-    if (step._tag === "Write") {
-      if (yield* store.replace(key, step.expected, step.text, step.expiry)) return step.result
-      yield* backoff(++losses)
-    }
-    found = yield* find
-    isFresh = true
-  }
-})
+  decide: (found: Found<A>, isFresh: boolean) => Effect.Effect<Step<B>, E>,
+  known: Found<A> | undefined
+): Effect.Effect<B, E | E2 | SessionStoreError> => {
+  const again = (losses: number) => Effect.flatMap(find, (found) => act(found, true, losses))
+  const act = (found: Found<A>, isFresh: boolean, losses: number): Effect.Effect<B, E | E2 | SessionStoreError> =>
+    Effect.flatMapEager(decide(found, isFresh), (step) => {
+      switch (step._tag) {
+        case "Done":
+          return Effect.succeed(step.result)
+        case "Look":
+          return again(losses)
+        case "Write":
+          return Effect.flatMap(store.replace(key, step.expected, step.text, step.expiry), (isWritten) =>
+            isWritten ? Effect.succeed(step.result) : Effect.andThen(backoff(losses + 1), again(losses + 1))
+          )
+      }
+    })
+  return known === undefined ? again(0) : act(known, false, 0)
+}
 
 const endLine = Effect.fnUntraced(function* <A>(
   self: Records<A>,
@@ -282,9 +286,9 @@ const endLine = Effect.fnUntraced(function* <A>(
     const next: { readonly isEnded: boolean; readonly successor?: string } = yield* changeLoop(
       store,
       key,
-      found,
       find,
-      (found) => Effect.succeed(stepToEnd(self, found, grave))
+      (found) => Effect.succeed(stepToEnd(self, found, grave)),
+      found
     )
     isEnded ||= next.isEnded
     key = next.successor

@@ -15,8 +15,8 @@ import { bestEffort, type Cell, contentsToSave, endCell, knownOf, rebaseCell } f
 import { makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
 import { asFound, done, type Found, graveEnd, type Step, type Store, write } from "./records.ts"
-import { type Change, type Contents, type Kept, type Secret, type Stored, saved } from "./state.ts"
-import type { Turn } from "./turns.ts"
+import { type Change, type Contents, type Kept, type Secret, saved } from "./state.ts"
+import type { Queue } from "./turns.ts"
 
 /** The session under its new key, and the changes that are in it. */
 interface Pending<A> {
@@ -28,14 +28,14 @@ interface Pending<A> {
 export const renew = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  turn: Turn<Kept<A>>,
-  state: Stored<A>,
+  queue: Queue<Kept<A>>,
   secret: Secret
 ): Effect.fn.Return<void, SessionError> {
-  const { records } = cell
+  const { records, state } = cell
+  if (state._tag !== "Stored") return
   const now = yield* Clock.currentTimeMillis
   let isBurying = false
-  const bury = records.change(store, state.key, knownOf(state, turn), (found) =>
+  const bury = records.change(store, state.key, knownOf(state, queue), (found) =>
     Effect.tap(toBury(cell, store, found, secret, now), (step) => {
       isBurying ||= step._tag === "Write"
       return Effect.void
@@ -47,8 +47,8 @@ export const renew = Effect.fnUntraced(function* <A>(
       : Effect.map(finish(cell, store, secret, pending), (kept) => kept && { kept, made: pending.made })
   )
   const moved = yield* Effect.onError(move, () => (isBurying ? putBack(cell, secret, now) : Effect.void))
-  if (moved === undefined || cell.state._tag === "Ended") return endCell(cell, state.key, turn)
-  turn.seen = undefined
+  if (moved === undefined || cell.state._tag === "Ended") return endCell(cell, state.key, queue)
+  queue.seen = undefined
   cell.state = saved(cell.state, moved.kept, secret.token, moved.made)
 })
 
@@ -65,7 +65,7 @@ const toBury = Effect.fnUntraced(function* <A>(
   const tombstone = makeTombstone(cell.records.key, secret.key)
   if (cell.records.isActive(found, now)) {
     const { contents, text } = found
-    yield* rebaseCell(cell, state, { key: state.key, text, contents })
+    if (rebaseCell(cell, state, { key: state.key, text, contents })) yield* cell.records.telemetry.conflict
   } else if (found._tag !== "Tombstone" || found.text !== tombstone) {
     return done(undefined)
   }

@@ -1,7 +1,7 @@
 /**
  * The class behind `Session`: getters over a {@link Cell}, and who may change it when.
  */
-import { Clock, Context, DateTime, Duration, Effect, Formatter, Option, Redacted, Semaphore } from "effect"
+import { Clock, Context, DateTime, Duration, Effect, Formatter, Option, Redacted } from "effect"
 import type { SessionStore, SessionStoreError } from "../SessionStore.ts"
 import type { Cell } from "./cell.ts"
 import { commit } from "./commit.ts"
@@ -11,7 +11,7 @@ import { merge } from "./merging.ts"
 import { longestQueue, type Records, type Store } from "./records.ts"
 import { type Contents, change, type Kept, type State } from "./state.ts"
 import { makeSecret } from "./token.ts"
-import type { Turn } from "./turns.ts"
+import { makeQueue, type Queue, type Restore, takeTurn } from "./turns.ts"
 
 /**
  * What was done to a session since it was opened or last committed: nothing; something that a commit would save;
@@ -73,8 +73,8 @@ export class Handle<A> {
   readonly #cell: Cell<A>
   /** What the client has: the key of its token, and what the carrier was told of it. */
   readonly #carried: { readonly key: string; readonly end: number; readonly rememberMe: boolean } | undefined
-  // Made when it is first needed: never by a request that only reads.
-  #semaphore: Semaphore.Semaphore | undefined
+  /** Where its commits and log-outs take their turn. A new session has a queue of its own. */
+  readonly #queue: () => Queue<Kept<A>>
 
   constructor(records: Records<A>, store: SessionStore["Service"], state: State<A>, isUse: boolean) {
     this.#cell = { records, store, state, isUse, isSealed: false }
@@ -82,6 +82,16 @@ export class Handle<A> {
       state._tag === "Stored"
         ? { key: state.key, end: records.endOf(state.base), rememberMe: state.base.rememberMe }
         : undefined
+    if (state._tag === "New" || state.key === undefined) {
+      let queue: Queue<Kept<A>> | undefined
+      this.#queue = () => {
+        queue ??= makeQueue()
+        return queue
+      }
+    } else {
+      const { key } = state
+      this.#queue = () => records.queues.get(store, key)
+    }
   }
 
   /** From now on nobody could be handed a new token. */
@@ -149,7 +159,7 @@ export class Handle<A> {
   }
 
   get destroy(): Effect.Effect<void, SessionStoreError> {
-    return this.#exclusively((store, turn) => destroy(this.#cell, store, turn))
+    return this.#exclusively((store, queue) => destroy(this.#cell, store, queue))
   }
 
   get merge() {
@@ -177,7 +187,7 @@ export class Handle<A> {
   }
 
   get reload(): Effect.Effect<boolean, SessionError> {
-    return this.#exclusively((store, turn) => reload(this.#cell, store, turn))
+    return this.#exclusively((store, queue) => reload(this.#cell, store, queue))
   }
 
   get token(): Effect.Effect<Option.Option<Redacted.Redacted<string>>> {
@@ -226,7 +236,10 @@ export class Handle<A> {
   get commit(): Effect.Effect<Option.Option<Committed>, SessionError> {
     return Effect.contextWith((context: Context.Context<never>) => {
       if (!this.#hasToSave(Context.get(context, Clock.Clock))) return Effect.succeed(this.#committed)
-      const save = this.#unlessBusy(this.#exclusively((store, turn) => commit(this.#cell, store, turn)))
+      const save = this.#exclusively(
+        (store, queue) => commit(this.#cell, store, queue),
+        (waiting) => this.#refuse(waiting)
+      )
       return Effect.map(this.#cell.records.telemetry.span(context, "Session.commit", save), () => this.#committed)
     })
   }
@@ -265,40 +278,50 @@ export class Handle<A> {
   }
 
   /**
-   * One at a time, in this session and then among all sessions of its key. Only the store can be interrupted, and only if
-   * the caller can, since what it has confirmed must be remembered.
+   * One at a time, among all sessions in this process that were opened by the same token. Only the store can be
+   * interrupted, and only if the caller can, since what it has confirmed must be remembered.
    */
-  #exclusively<B, E>(body: (store: Store, turn: Turn<Kept<A>>) => Effect.Effect<B, E>): Effect.Effect<B, E> {
-    this.#semaphore ??= Semaphore.makeUnsafe(1)
-    return this.#semaphore.withPermit(
-      Effect.suspend(() => {
-        const { records, state, store } = this.#cell
-        const run = (turn: Turn<Kept<A>>) =>
-          Effect.uninterruptibleMask((restore) => body(interruptible(store, restore), turn))
-        return state._tag === "New" || state.key === undefined
-          ? run({ seen: undefined })
-          : records.turns.take(store, state.key, run)
-      })
-    )
+  #exclusively<B, E>(
+    body: (store: Store, queue: Queue<Kept<A>>) => Effect.Effect<B, E>,
+    refuse: (waiting: number) => Effect.Effect<never, E> | undefined = neverRefuse
+  ): Effect.Effect<B, E> {
+    return takeTurn(this.#queue, refuse, (queue, restore) => body(new Interruptible(this.#cell.store, restore), queue))
   }
 
-  /** Refused if too many wait already. A log-out is not: it ends the queue. */
-  #unlessBusy<B, E>(effect: Effect.Effect<B, E>): Effect.Effect<B, E | SessionBusyError> {
-    return Effect.suspend((): Effect.Effect<B, E | SessionBusyError> => {
-      const { records, state, store } = this.#cell
-      return state._tag === "Stored" && records.turns.length(store, state.key) > longestQueue
-        ? Effect.fail(new SessionBusyError({ session: records.key }))
-        : effect
-    })
+  /** For a commit. A log-out is never refused: it ends the queue. */
+  #refuse(waiting: number): Effect.Effect<never, SessionBusyError> | undefined {
+    return waiting < longestQueue ? undefined : Effect.fail(new SessionBusyError({ session: this.#cell.records.key }))
   }
 }
 
-const interruptible = (store: Store, restore: <B, E>(effect: Effect.Effect<B, E>) => Effect.Effect<B, E>): Store => ({
-  find: (token) => restore(store.find(token)),
-  create: (token, data, expiry) => restore(store.create(token, data, expiry)),
-  replace: (token, expected, data, expiry) => restore(store.replace(token, expected, data, expiry)),
-  delete: (token) => restore(store.delete(token))
-})
+const neverRefuse = () => undefined
+
+/** A store that can be interrupted, for what otherwise cannot be. */
+class Interruptible implements Store {
+  readonly #store: Store
+  readonly #restore: Restore
+
+  constructor(store: Store, restore: Restore) {
+    this.#store = store
+    this.#restore = restore
+  }
+
+  find(token: string) {
+    return this.#restore(this.#store.find(token))
+  }
+
+  create(token: string, data: string, expiry: DateTime.DateTime) {
+    return this.#restore(this.#store.create(token, data, expiry))
+  }
+
+  replace(token: string, expected: string, data: string, expiry: DateTime.DateTime) {
+    return this.#restore(this.#store.replace(token, expected, data, expiry))
+  }
+
+  delete(token: string) {
+    return this.#restore(this.#store.delete(token))
+  }
+}
 
 /**
  * To be called by a carrier of tokens when the response has been sent: from now on a commit that would make a new token

@@ -5,56 +5,91 @@
  * operations, and a store that serves nobody else. Whoever has had its turn leaves what it saw last, so that the next one
  * need not look for it.
  */
-import { Effect, Semaphore } from "effect"
+import { Effect } from "effect"
 
-/** A turn at one session. */
-export interface Turn<Seen> {
-  /** What the one before saw last in the store. It may be out of date. */
+/** Makes an effect as interruptible as the one around the turn. */
+export type Restore = <B, E>(effect: Effect.Effect<B, E>) => Effect.Effect<B, E>
+
+/** Those who wait for their turn at a session, in order, behind the one who has it. */
+export interface Queue<Seen> {
+  /** What was last seen in the store. It may be out of date. */
   seen: Seen | undefined
+  isTaken: boolean
+  readonly waiting: Array<() => void>
+  /** Run when nobody is left. */
+  readonly close: () => void
 }
 
-interface Queue<Seen> extends Turn<Seen> {
-  readonly semaphore: Semaphore.Semaphore
-  /** How many have their turn or wait for it. The queue is kept only while there are any. */
-  length: number
-}
+export const makeQueue = <Seen>(close: () => void = () => {}): Queue<Seen> => ({
+  seen: undefined,
+  isTaken: false,
+  waiting: [],
+  close
+})
 
-export interface Turns<Seen> {
-  /** Runs when it is its turn at the session under this key in this store. Interrupted, it leaves the queue at once. */
-  readonly take: <A, E>(
-    store: object,
-    key: string,
-    body: (turn: Turn<Seen>) => Effect.Effect<A, E>
-  ) => Effect.Effect<A, E>
-  /** How many have their turn at a session or wait for it. */
-  readonly length: (store: object, key: string) => number
-}
+/** The queues of one session class: one for each session that something is being done to, and for no other. */
+export class Queues<Seen> {
+  readonly #stores = new WeakMap<object, Map<string, Queue<Seen>>>()
 
-export const makeTurns = <Seen>(): Turns<Seen> => {
-  const stores = new WeakMap<object, Map<string, Queue<Seen>>>()
-
-  const queuesOf = (store: object): Map<string, Queue<Seen>> => {
-    const known = stores.get(store)
+  /** The queue of the session under a key in a store. */
+  get(store: object, key: string): Queue<Seen> {
+    const queues = this.#stores.get(store) ?? new Map<string, Queue<Seen>>()
+    this.#stores.set(store, queues)
+    const known = queues.get(key)
     if (known !== undefined) return known
-    const queues = new Map<string, Queue<Seen>>()
-    stores.set(store, queues)
-    return queues
-  }
-
-  return {
-    length: (store, key) => stores.get(store)?.get(key)?.length ?? 0,
-    take: (store, key, body) =>
-      Effect.uninterruptibleMask((restore) => {
-        const queues = queuesOf(store)
-        const queue = queues.get(key) ?? { semaphore: Semaphore.makeUnsafe(1), length: 0, seen: undefined }
-        queues.set(key, queue)
-        queue.length++
-        return Effect.ensuring(
-          restore(queue.semaphore.withPermit(Effect.suspend(() => body(queue)))),
-          Effect.sync(() => {
-            if (--queue.length === 0) queues.delete(key)
-          })
-        )
-      })
+    const queue = makeQueue<Seen>(() => queues.delete(key))
+    queues.set(key, queue)
+    return queue
   }
 }
+
+const passOn = <Seen>(queue: Queue<Seen>): void => {
+  const next = queue.waiting.shift()
+  if (next !== undefined) {
+    next()
+    return
+  }
+  queue.isTaken = false
+  queue.close()
+}
+
+/**
+ * Runs when it is its turn, uninterruptible but for what `restore` is put around. Interrupted while it waits, it leaves
+ * the queue at once. Does not wait if so many wait already that `refuse` says no.
+ *
+ * Not a `Semaphore`: most often nobody waits, and every request that changes something comes by here.
+ */
+export const takeTurn = <Seen, A, E>(
+  queueOf: () => Queue<Seen>,
+  refuse: (waiting: number) => Effect.Effect<never, E> | undefined,
+  body: (queue: Queue<Seen>, restore: Restore) => Effect.Effect<A, E>
+): Effect.Effect<A, E> =>
+  Effect.uninterruptibleMask((restore) => {
+    const queue = queueOf()
+    const turn = () =>
+      Effect.onExitPrimitive(body(queue, restore), () => {
+        passOn(queue)
+        return undefined
+      })
+    if (!queue.isTaken) {
+      queue.isTaken = true
+      return turn()
+    }
+    const refused = refuse(queue.waiting.length)
+    if (refused !== undefined) return refused
+    let called: () => void = () => {}
+    const wait = Effect.callback<void>((resume) => {
+      called = () => resume(Effect.void)
+      queue.waiting.push(called)
+    })
+    const leave = Effect.sync(() => {
+      const place = queue.waiting.indexOf(called)
+      // It may have been called in the moment in which it was interrupted.
+      if (place < 0) passOn(queue)
+      else queue.waiting.splice(place, 1)
+    })
+    return Effect.flatMap(
+      Effect.onInterrupt(restore(wait), () => leave),
+      turn
+    )
+  })
