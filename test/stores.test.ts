@@ -57,12 +57,13 @@ const sharedStoreTest = <R>(options: {
                 ...[options.kind, String(port), namespace, "500"]
               ])
             )
-            // The first goes on for as long as the second runs.
+            // The first goes on for as long as the second runs, and leaves it room to get on.
             const done = yield* Deferred.make<void, unknown>()
             const counting = Effect.gen(function* () {
               let count = 0
               while (!(yield* Deferred.isDone(done))) {
                 yield* increment(store, "counter", expiry)
+                yield* Effect.sleep("1 millis")
                 count++
               }
               return count

@@ -282,10 +282,10 @@ const migrationWith = ({
  * **When to use**: for several server processes, and for sessions that are to survive a restart, where a database is
  * there anyway.
  *
- * **Details**: the store is tested on PostgreSQL. It has statements for SQLite and MySQL too, for which there is no
- * driver for Effect 4 yet: those for SQLite are tested through a client that the tests bring along; those for MySQL were
- * run by hand, on MariaDB, and no test runs them. The table is this on PostgreSQL; on SQLite the types are `BLOB`, `BLOB`
- * and `INTEGER`, on MySQL `VARBINARY(255)`, `LONGBLOB` and `BIGINT`:
+ * **Details**: the store is tested on PostgreSQL. It has statements for SQLite and MySQL too, for which Effect 4 has no
+ * driver yet. Those for SQLite are tested through a client that the tests bring along. Those for MySQL were run by hand,
+ * on MariaDB, and no test runs them. The table is this on PostgreSQL; on SQLite the types are `BLOB`, `BLOB` and
+ * `INTEGER`, on MySQL `VARBINARY(255)`, `LONGBLOB` and `BIGINT`:
  *
  * ```sql
  * CREATE TABLE sessions (
@@ -296,11 +296,12 @@ const migrationWith = ({
  * CREATE INDEX sessions_expiry ON sessions (expiry);
  * ```
  *
- * Token and data are kept as their UTF-8, since databases disagree on text; `convert_from(data, 'UTF8')` shows it. The
- * expiry counts milliseconds since 1970. `find`, `create`, `commit`, `replace` and `delete` are one statement each, on the
- * primary key, but for `create` on MySQL, which is up to three. Effect's `Clock` decides what has expired, so keep the
- * clocks of your servers together. The cleanup deletes 500 rows a statement, passes over rows that others are at work on, and may run on
- * several servers at once; a sweep that fails is logged as a warning, and the next one tries again.
+ * Token and data are kept as their UTF-8, since databases disagree on text; on PostgreSQL, `convert_from(data, 'UTF8')`
+ * shows it. The expiry counts milliseconds since 1970. `find`, `create`, `commit`, `replace` and `delete` are one
+ * statement each, on the primary key, except that `create` takes up to three on MySQL. Effect's `Clock` decides what has
+ * expired, so keep the clocks of your servers together. The cleanup deletes 500 rows a statement, passes over rows that
+ * others are at work on, and may run on several servers at once; a sweep that fails is logged as a warning, and the next
+ * one tries again.
  *
  * **Gotchas**: within `sql.withTransaction` the store takes part in the transaction, and is undone with it. `all` and
  * `entries` read 500 rows a statement: they have each session that is there from beginning to end, and may or may not
