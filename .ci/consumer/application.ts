@@ -8,8 +8,8 @@ import { MemStore } from "effect-sessions/MemStore"
 import { RedisStore } from "effect-sessions/redis"
 import * as Session from "effect-sessions/Session"
 import { SessionStore, SessionStoreError } from "effect-sessions/SessionStore"
-import { SqlStore } from "effect-sessions/sql"
 import { SessionTest } from "effect-sessions/testing"
+import { SqlStore } from "effect-sessions/sql"
 
 assert.deepEqual({ ...Core }, { MemStore, Session, SessionStore, SessionStoreError })
 for (const layer of [RedisStore.layer, SqlStore.layer]) assert.ok(Layer.isLayer(layer))

@@ -127,6 +127,8 @@ const insert = ({ sql, name }: Table, token: string, data: string, expiry: DateT
 
 const overwrite = "ON CONFLICT (token) DO UPDATE SET data = excluded.data, expiry = excluded.expiry"
 
+const isUniqueViolation = ({ reason }: SqlError.SqlError): boolean => reason._tag === "UniqueViolation"
+
 const makeCreate =
   (table: Table): Primitives["create"] =>
   (token, data, expiry) =>
@@ -137,8 +139,8 @@ const makeCreate =
         // MySQL takes no condition in `ON DUPLICATE KEY UPDATE`, and its clients count a row that was left alone as they
         // count one that was inserted. Each of these statements is atomic, and deleting an expired session ends none.
         mysql: () => {
-          const insertNew = Effect.catch(Effect.as(sql`${row}`, true), (error) =>
-            error.reason._tag === "UniqueViolation" ? Effect.succeed(false) : Effect.fail(error)
+          const insertNew = Effect.as(sql`${row}`, true).pipe(
+            Effect.catchIf(isUniqueViolation, () => Effect.succeed(false))
           )
           const deleteExpired = sql`DELETE FROM ${name} WHERE token = ${encode(token)} AND expiry < ${now}`
           return Effect.flatMap(insertNew, (isNew) =>
