@@ -121,8 +121,9 @@ const collect = <E>(
 const malformed = (what: string) =>
   Effect.die(new TypeError(`SessionStore: the ${what} has a lone surrogate, which is not text; encode it as Base64`))
 
-// V8 keeps Latin-1 a byte a character, and knows without a look that it is well-formed: 5 ns for a session of 256
-// characters or 1 MB.
+// V8 keeps Latin-1 one byte a character and knows without a look that it is well-formed: about 10 ns for token and data,
+// of 256 characters or of 1 MB. Other text it has to read through: 0.2 µs for 256 characters, 0.7 ms for 1 MB, a fifth of
+// what it takes to encode that as UTF-8.
 const refuse = (token: string, data: string): Effect.Effect<never> | undefined => {
   if (!token.isWellFormed()) return malformed("token")
   return data.isWellFormed() ? undefined : malformed("data")

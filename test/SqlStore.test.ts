@@ -21,9 +21,8 @@ import {
 import { Migrator, SqlClient, SqlError } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { SessionStore, SessionStoreError } from "effect-sessions"
-import { SessionStoreTest } from "effect-sessions/testing"
 import { SqlStore, type SqlStoreOptions } from "effect-sessions/sql"
-import { bytes } from "./counter.ts"
+import { SessionStoreTest } from "effect-sessions/testing"
 import { describePostgres, PostgresServer, postgresClient } from "./servers.ts"
 import { sqliteClient } from "./sqlite.ts"
 import { withSpans } from "./telemetry.ts"
@@ -42,7 +41,7 @@ const commitMany = (store: SessionStore["Service"], count: number, lifetime: Dur
   Effect.flatMap(fromNow(lifetime), (expiry) =>
     Effect.forEach(
       Array.from({ length: count }, (_, i) => `${prefix}${i}`),
-      (token) => store.commit(token, bytes(token), expiry),
+      (token) => store.commit(token, token, expiry),
       { discard: true, concurrency: 8 }
     )
   )
@@ -84,7 +83,7 @@ describePostgres("SqlStore", () => {
         it.effect("is sessions by default, with an index on the expiry", () =>
           Effect.gen(function* () {
             const sql = yield* SqlClient.SqlClient
-            yield* (yield* SessionStore).commit("token", bytes("data"), yield* fromNow("1 hour"))
+            yield* (yield* SessionStore).commit("token", "data", yield* fromNow("1 hour"))
             assert.strictEqual(yield* rowsIn("sessions"), 1)
             const indexes = yield* sql<{
               readonly indexdef: string
@@ -96,15 +95,30 @@ describePostgres("SqlStore", () => {
           }).pipe(Effect.provide(SqlStore.layer))
         )
 
+        it.effect("keeps token and data as UTF-8, for anyone to read who looks into it", () =>
+          Effect.gen(function* () {
+            const sql = yield* SqlClient.SqlClient
+            const table = crypto.randomUUID()
+            const store = yield* makeStore({ table })
+            const expiry = yield* fromNow("1 hour")
+            yield* store.commit("tökén", '{"name":"Zoë \u{1F36A}"}', expiry)
+            assert.deepStrictEqual(
+              yield* sql`SELECT convert_from(token, 'UTF8') AS token, convert_from(data, 'UTF8') AS data FROM ${sql(table)}`,
+              [{ token: "tökén", data: '{"name":"Zoë \u{1F36A}"}' }]
+            )
+          })
+        )
+
         it.effect("may have any name, and one in another schema", () =>
           Effect.gen(function* () {
             const sql = yield* SqlClient.SqlClient
             yield* sql`CREATE SCHEMA web`
             for (const table of ['x"; DROP TABLE sessions; --', "Sessions", "sés sions'", "web.sessions"]) {
               const store = yield* makeStore({ table })
-              yield* store.commit("token", bytes(table), yield* fromNow("1 hour"))
-              assert.isTrue(yield* store.replace("token", bytes(table), bytes("new"), yield* fromNow("1 hour")))
-              assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("new")))
+              yield* store.commit("token", table, yield* fromNow("1 hour"))
+              assert.isFalse(yield* store.create("token", table, yield* fromNow("1 hour")))
+              assert.isTrue(yield* store.replace("token", table, "new", yield* fromNow("1 hour")))
+              assert.deepStrictEqual(yield* store.find("token"), Option.some("new"))
               assert.strictEqual(yield* rowsIn(table), 1)
             }
             assert.strictEqual((yield* sql`SELECT FROM pg_indexes WHERE schemaname = 'web'`).length, 2)
@@ -116,9 +130,9 @@ describePostgres("SqlStore", () => {
             for (let round = 0; round < 5; round++) {
               const table = crypto.randomUUID()
               const stores = yield* Effect.replicateEffect(makeStore({ table }), 10, { concurrency: "unbounded" })
-              yield* stores[0]?.commit("token", bytes("data"), yield* fromNow("1 hour")) ?? Effect.die("no store")
+              yield* stores[0]?.commit("token", "data", yield* fromNow("1 hour")) ?? Effect.die("no store")
               for (const store of stores) {
-                assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+                assert.deepStrictEqual(yield* store.find("token"), Option.some("data"))
               }
             }
           })
@@ -134,7 +148,7 @@ describePostgres("SqlStore", () => {
             })
             assert.deepStrictEqual(yield* migrate, [[1, "sessions"]])
             assert.deepStrictEqual(yield* migrate, [])
-            yield* store.commit("token", bytes("data"), yield* fromNow("1 hour"))
+            yield* store.commit("token", "data", yield* fromNow("1 hour"))
             assert.strictEqual(yield* rowsIn(table), 1)
           })
         )
@@ -153,16 +167,19 @@ describePostgres("SqlStore", () => {
             const store = yield* SessionStore
             const expiry = yield* fromNow("1 hour")
             const later = DateTime.add(expiry, { milliseconds: 1 })
-            const data = bytes("data")
+            const data = "data"
             yield* store.commit("token", data, DateTime.addDuration(expiry, "700 micros"))
             assert.deepStrictEqual(yield* at(later)(store.find("token")), Option.none())
             yield* store.commit("token", data, expiry)
             assert.deepStrictEqual(yield* at(expiry)(store.find("token")), Option.some(data))
             assert.strictEqual(yield* at(expiry)(Stream.runCount(store.entries)), 1)
+            assert.isFalse(yield* at(expiry)(store.create("token", data, later)))
             assert.isTrue(yield* at(expiry)(store.replace("token", data, data, expiry)))
             assert.deepStrictEqual(yield* at(later)(store.find("token")), Option.none())
             assert.strictEqual(yield* at(later)(Stream.runCount(store.entries)), 0)
             assert.isFalse(yield* at(later)(store.replace("token", data, data, DateTime.add(later, { hours: 1 }))))
+            assert.isTrue(yield* at(later)(store.create("token", data, later)))
+            assert.deepStrictEqual(yield* at(later)(store.find("token")), Option.some(data))
           }).pipe(Effect.provide(emptyStore))
         )
       })
@@ -178,7 +195,7 @@ describePostgres("SqlStore", () => {
             yield* untilRows(table, 300)
             const active = yield* store.all
             assert.isTrue(
-              [...active].every(([token, data]) => token.startsWith("active ") && bytes(token).length === data.length)
+              [...active].every(([token, data]) => token.startsWith("active ") && token.length === data.length)
             )
             const metrics = new Map((yield* Metric.snapshot).map(({ id, state }) => [id, state]))
             assert.deepInclude(metrics.get("sessions_swept"), { count: 1_234 })
@@ -191,10 +208,10 @@ describePostgres("SqlStore", () => {
             const table = crypto.randomUUID()
             const now = yield* DateTime.now
             const store = yield* at(now)(makeStore({ table, cleanupInterval: "20 millis" }))
-            yield* store.commit("active", bytes("data"), now)
-            yield* store.commit("expired", bytes("data"), DateTime.subtract(now, { milliseconds: 1 }))
+            yield* store.commit("active", "data", now)
+            yield* store.commit("expired", "data", DateTime.subtract(now, { milliseconds: 1 }))
             yield* untilRows(table, 1)
-            assert.deepStrictEqual(yield* at(now)(store.find("active")), Option.some(bytes("data")))
+            assert.deepStrictEqual(yield* at(now)(store.find("active")), Option.some("data"))
           })
         )
 
@@ -220,7 +237,7 @@ describePostgres("SqlStore", () => {
             const renewed = yield* Deferred.make<void>()
             const swept = yield* Deferred.make<void>()
             const renewing = yield* store
-              .commit("7", bytes("renewed"), yield* fromNow("1 hour"))
+              .commit("7", "renewed", yield* fromNow("1 hour"))
               .pipe(
                 Effect.andThen(Deferred.succeed(renewed, undefined)),
                 Effect.andThen(Deferred.await(swept)),
@@ -232,7 +249,7 @@ describePostgres("SqlStore", () => {
             yield* untilRows(table, 1)
             yield* Deferred.succeed(swept, undefined)
             yield* Fiber.join(renewing)
-            assert.deepStrictEqual(yield* store.find("7"), Option.some(bytes("renewed")))
+            assert.deepStrictEqual(yield* store.find("7"), Option.some("renewed"))
           })
         )
 
@@ -254,7 +271,7 @@ describePostgres("SqlStore", () => {
             assert.include(logs.join(), "Warn Session cleanup failed; the next sweep tries again")
             assert.include(logs.join(), "does not exist")
             yield* SqlStore.migrationWith({ table })
-            yield* store.commit("expired", bytes("data"), yield* fromNow("-1 seconds"))
+            yield* store.commit("expired", "data", yield* fromNow("-1 seconds"))
             yield* untilRows(table, 0)
             yield* Effect.sleep("30 millis")
             assert.include(logs.join(), "Debug Session cleanup removed 1 expired sessions")
@@ -265,7 +282,7 @@ describePostgres("SqlStore", () => {
           Effect.gen(function* () {
             const table = crypto.randomUUID()
             const store = yield* Effect.scoped(makeStore({ table, cleanupInterval: "20 millis" }))
-            yield* store.commit("expired", bytes("data"), yield* fromNow("-1 seconds"))
+            yield* store.commit("expired", "data", yield* fromNow("-1 seconds"))
             yield* Effect.sleep("100 millis")
             assert.strictEqual(yield* rowsIn(table), 1)
           })
@@ -286,24 +303,20 @@ describePostgres("SqlStore", () => {
           Effect.gen(function* () {
             const sql = yield* SqlClient.SqlClient
             const store = yield* SessionStore
-            const commit = store.commit("token", bytes("data"), yield* fromNow("1 hour"))
+            const commit = store.commit("token", "data", yield* fromNow("1 hour"))
             yield* Effect.exit(sql.withTransaction(Effect.andThen(commit, Effect.fail("no"))))
             assert.deepStrictEqual(yield* store.find("token"), Option.none())
             yield* sql.withTransaction(commit)
-            assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+            assert.deepStrictEqual(yield* store.find("token"), Option.some("data"))
           }).pipe(Effect.provide(emptyStore))
         )
       })
 
       describe("errors", () => {
-        const operations = (
-          store: SessionStore["Service"],
-          expiry: DateTime.DateTime,
-          token: string,
-          data: Uint8Array
-        ) =>
+        const operations = (store: SessionStore["Service"], expiry: DateTime.DateTime, token: string, data: string) =>
           Object.entries({
             find: store.find(token),
+            create: store.create(token, data, expiry),
             commit: store.commit(token, data, expiry),
             replace: store.replace(token, data, data, expiry),
             delete: store.delete(token),
@@ -318,7 +331,7 @@ describePostgres("SqlStore", () => {
           Effect.gen(function* () {
             const store = yield* SessionStore
             const token = Array.from({ length: 200 }, () => crypto.randomUUID()).join()
-            const error = yield* failureOf(store.commit(token, bytes("data"), yield* fromNow("1 hour")))
+            const error = yield* failureOf(store.commit(token, "data", yield* fromNow("1 hour")))
             assert.strictEqual(error?._tag, "SessionStoreError")
             assert.deepStrictEqual(yield* store.find(token), Option.none())
           }).pipe(Effect.provide(emptyStore))
@@ -330,12 +343,7 @@ describePostgres("SqlStore", () => {
             const table = crypto.randomUUID()
             const store = yield* makeStore({ table })
             yield* sql`DROP TABLE ${sql(table)}`
-            const all = operations(
-              store,
-              yield* fromNow("1 hour"),
-              "a-token-nobody-may-see",
-              bytes("data-nobody-may-see")
-            )
+            const all = operations(store, yield* fromNow("1 hour"), "a-token-nobody-may-see", "data-nobody-may-see")
             for (const [operation, effect] of all) {
               const error = yield* failureOf<unknown, SessionStoreError>(effect)
               assert.instanceOf(error, SessionStoreError)
@@ -363,8 +371,8 @@ describePostgres("SqlStore", () => {
               yield* sql`CREATE UNIQUE INDEX ON ${sql(table)} (data)`
               const expiry = yield* fromNow("1 hour")
               const token = "a-token-nobody-may-see"
-              yield* store.commit("other", bytes("same"), expiry)
-              for (const data of [bytes("data-nobody-may-see"), bytes("same")]) {
+              yield* store.commit("other", "same", expiry)
+              for (const data of ["data-nobody-may-see", "same"]) {
                 const error = yield* failureOf(store.commit(token, data, expiry))
                 assert.instanceOf(error, SessionStoreError)
                 const shown = [
@@ -405,6 +413,26 @@ describe("SqlStore on SQLite", () => {
       yield* SqlStore.migration
       assert.strictEqual(yield* rowsIn("sessions"), 0)
     }).pipe(Effect.provide(sqliteClient))
+  )
+
+  it.effect("takes one statement for each operation on a session", () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore
+      const expiry = yield* fromNow("1 hour")
+      yield* store.commit("token", "old", expiry)
+      for (const operation of [
+        store.find("token"),
+        store.commit("token", "data", expiry),
+        store.replace("token", "data", "new", expiry),
+        store.replace("token", "data", "new", expiry),
+        store.create("token", "data", expiry),
+        store.create("other", "data", expiry),
+        store.delete("token")
+      ]) {
+        const count = yield* countStatements("", Effect.asVoid<unknown, SessionStoreError, never>(operation))
+        assert.strictEqual(count, 1)
+      }
+    }).pipe(Effect.provide(Layer.provideMerge(SqlStore.layer, sqliteClient)))
   )
 
   it.effect("reads 500 sessions a statement", () =>

@@ -17,5 +17,5 @@ export const increment = <E>(
   Effect.gen(function* () {
     const found = Option.getOrThrow(yield* store.find(token))
     yield* Effect.yieldNow
-    return yield* store.replace(token, found, bytes(`${Number(text(found)) + 1}`), expiry)
+    return yield* store.replace(token, found, `${Number(found) + 1}`, expiry)
   }).pipe(Effect.repeat({ until: (replaced) => replaced }), Effect.asVoid)

@@ -1,34 +1,19 @@
 /**
  * A session store in Redis, on Effect's own `Redis` service.
  *
- * A session is one key, whose value is the data and whose expiry is Redis' own: Redis removes what has expired, so that
- * there is no cleanup, and Redis' clock decides when that is. Every operation on one session is one command on one key.
+ * A session is one key, whose value is the data and whose expiry is Redis' own: Redis removes what has expired, so there
+ * is no cleanup, and the clock of Redis decides when that is. Every operation on one session is one command on one key.
  *
  * @module
  */
-import { Buffer, isUtf8 } from "node:buffer"
-import { DateTime, Effect, HashMap, Layer, Option, Stream } from "effect"
+import { DateTime, Effect, Layer, Option, Stream } from "effect"
 import * as Redis from "effect/persistence/Redis"
-import { SessionStore, SessionStoreError, type SessionStoreOperations } from "../SessionStore.ts"
-
-// The service sends and receives strings. Text goes as it is; base64 would take a third more room, and one character a
-// byte, read as UTF-8, twice the room and up to eight times the time for what is not ASCII. One array of bytes has one
-// encoding, so that Redis can compare the strings.
-const binaryMark = "base64:"
-
-const encode = (data: Uint8Array): string => {
-  const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength)
-  const text = isUtf8(bytes) ? bytes.toString("utf8") : undefined
-  return text === undefined || text.startsWith(binaryMark) ? binaryMark + bytes.toString("base64") : text
-}
-
-const encoder = new TextEncoder()
-
-// A small Buffer is a window on memory that it shares with others, hence the copy.
-const decode = (value: string): Uint8Array =>
-  value.startsWith(binaryMark)
-    ? new Uint8Array(Buffer.from(value.slice(binaryMark.length), "base64"))
-    : encoder.encode(value)
+import {
+  SessionStore,
+  SessionStoreError,
+  type SessionStoreOperation,
+  type SessionStorePrimitives
+} from "../SessionStore.ts"
 
 // Redis takes whole milliseconds and refuses what is not positive, which is as much in the past as 1970 is.
 const encodeExpiry = (expiry: DateTime.DateTime): string =>
@@ -75,10 +60,10 @@ const withoutArguments = (cause: unknown): unknown => {
   return end < 0 ? cause : new Error(message.slice(0, end))
 }
 
-const failure =
-  (operation: SessionStoreError["operation"]) =>
-  ({ cause }: Redis.RedisError): SessionStoreError =>
-    new SessionStoreError({ operation, cause: withoutArguments(cause) })
+const toError = (operation: SessionStoreOperation, { cause }: Redis.RedisError): SessionStoreError =>
+  new SessionStoreError({ operation, cause: withoutArguments(cause) })
+
+type Primitives = SessionStorePrimitives<Redis.RedisError>
 
 // How many keys Redis looks at, and about as many as it returns, at a time. It does nothing else meanwhile.
 const pageSize = 500
@@ -93,72 +78,60 @@ export interface RedisStoreOptions {
   readonly prefix?: string | undefined
 }
 
+/** The sessions under a prefix, page by page as `SCAN` has them. */
+const readEntries = (redis: Redis.Redis["Service"], keys: Keys): Primitives["entries"] =>
+  Stream.suspend(() => {
+    const seen = new Set<string>()
+
+    const page = Effect.fnUntraced(function* (cursor: string) {
+      const [next, found] = yield* redis.send<readonly [cursor: string, keys: ReadonlyArray<string>]>(
+        ...["SCAN", cursor, "MATCH", keys.pattern, "COUNT", String(pageSize)]
+      )
+      const tokens = [...new Set(found)]
+        .flatMap((key) => Option.toArray(keys.token(key)))
+        .filter((token) => !seen.has(token))
+      const values =
+        tokens.length === 0 ? [] : yield* redis.send<ReadonlyArray<string | null>>("MGET", ...tokens.map(keys.of))
+      const entries: Array<readonly [token: string, data: string]> = []
+      for (const [i, token] of tokens.entries()) {
+        const data = values[i]
+        // Expired or deleted since `SCAN` saw it.
+        if (data == null) continue
+        seen.add(token)
+        entries.push([token, data])
+      }
+      return [entries, next === "0" ? Option.none<string>() : Option.some(next)] as const
+    })
+
+    return Stream.paginate("0", page)
+  })
+
 const make = Effect.fnUntraced(function* (prefix: string) {
   const redis = yield* Redis.Redis
   const keys = makeKeys(prefix)
   const evalReplace = redis.eval(replaceScript)
 
-  const find: SessionStoreOperations["find"] = (token) =>
-    redis.send<string | null>("GET", keys.of(token)).pipe(
-      Effect.map((value) => Option.map(Option.fromNullishOr(value), decode)),
-      Effect.mapError(failure("find"))
+  const find: Primitives["find"] = (token) =>
+    Effect.map(redis.send<string | null>("GET", keys.of(token)), Option.fromNullishOr)
+
+  // `NX` takes a key whose expiry has passed for one that is not there. What expires in the past is set and gone at once.
+  const create: Primitives["create"] = (token, data, expiry) =>
+    Effect.map(
+      redis.send<string | null>("SET", keys.of(token), data, "NX", "PXAT", encodeExpiry(expiry)),
+      (reply) => reply !== null
     )
 
-  const commit: SessionStoreOperations["commit"] = (token, data, expiry) =>
-    redis
-      .send("SET", keys.of(token), encode(data), "PXAT", encodeExpiry(expiry))
-      .pipe(Effect.asVoid, Effect.mapError(failure("commit")))
+  const commit: Primitives["commit"] = (token, data, expiry) =>
+    Effect.asVoid(redis.send("SET", keys.of(token), data, "PXAT", encodeExpiry(expiry)))
 
-  const replace: SessionStoreOperations["replace"] = (token, expected, data, expiry) =>
-    evalReplace(keys.of(token), encode(expected), encode(data), encodeExpiry(expiry)).pipe(
-      Effect.map((replaced) => replaced === 1),
-      Effect.mapError(failure("replace"))
-    )
+  const replace: Primitives["replace"] = (token, expected, data, expiry) =>
+    Effect.map(evalReplace(keys.of(token), expected, data, encodeExpiry(expiry)), (replaced) => replaced === 1)
 
-  const remove: SessionStoreOperations["delete"] = (token) =>
-    redis.send("DEL", keys.of(token)).pipe(Effect.asVoid, Effect.mapError(failure("delete")))
+  const remove: Primitives["delete"] = (token) => Effect.asVoid(redis.send("DEL", keys.of(token)))
 
-  const read = (operation: "all" | "entries"): SessionStoreOperations["entries"] =>
-    Stream.suspend(() => {
-      const seen = new Set<string>()
+  const entries = readEntries(redis, keys)
 
-      const page = Effect.fnUntraced(function* (cursor: string) {
-        const [next, found] = yield* redis.send<readonly [cursor: string, keys: ReadonlyArray<string>]>(
-          "SCAN",
-          cursor,
-          "MATCH",
-          keys.pattern,
-          "COUNT",
-          String(pageSize)
-        )
-        const tokens = [...new Set(found)]
-          .flatMap((key) => Option.toArray(keys.token(key)))
-          .filter((token) => !seen.has(token))
-        const values =
-          tokens.length === 0 ? [] : yield* redis.send<ReadonlyArray<string | null>>("MGET", ...tokens.map(keys.of))
-        const entries: Array<readonly [token: string, data: Uint8Array]> = []
-        for (const [i, token] of tokens.entries()) {
-          const value = values[i]
-          // Expired or deleted since `SCAN` saw it.
-          if (value == null) continue
-          seen.add(token)
-          entries.push([token, decode(value)])
-        }
-        return [entries, next === "0" ? Option.none<string>() : Option.some(next)] as const
-      })
-
-      return Stream.mapError(Stream.paginate("0", page), failure(operation))
-    })
-
-  const entries = read("entries")
-
-  const all: SessionStoreOperations["all"] = Stream.runFold(
-    read("all"),
-    () => HashMap.beginMutation(HashMap.empty<string, Uint8Array>()),
-    (found, [token, data]) => HashMap.set(found, token, data)
-  ).pipe(Effect.map(HashMap.endMutation))
-
-  return SessionStore.of({ find, commit, replace, delete: remove, all, entries })
+  return SessionStore.make({ find, create, commit, replace, delete: remove, entries }, toError)
 })
 
 const layerWith = ({ prefix = "session:" }: RedisStoreOptions = {}): Layer.Layer<SessionStore, never, Redis.Redis> =>
@@ -171,9 +144,9 @@ const layerWith = ({ prefix = "session:" }: RedisStoreOptions = {}): Layer.Layer
  * Whether they survive one of Redis is a matter of Redis' own persistence.
  *
  * **Details**: a session's key is the prefix, the token, a colon and the token's length; no two prefixes share a key.
- * The value is the data where that is UTF-8, else `base64:` and the data in base64. An expiry is kept to the millisecond
- * and Redis' clock decides when it is past, so keep the clocks of your machines together. `commit`, `find` and `delete`
- * are one command each and `replace` is a script, all of them on one key, and so at home in Redis Cluster.
+ * The value is the data as it is. An expiry is kept to the millisecond, and the clock of Redis decides when it has passed,
+ * so keep the clocks of your machines together. `find`, `create`, `commit` and `delete` are one command each and
+ * `replace` is a script, all of them on one key, and so at home in Redis Cluster.
  *
  * **Gotchas**: `all` and `entries` walk every key of the database with `SCAN`, page by page: they have each session that
  * is there from beginning to end, and may or may not have one that comes or goes meanwhile. They read from one Redis
