@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 
@@ -14,6 +15,28 @@ if (!("groupBy" in Map)) {
   })
 }
 
+const folder = new URL("./test/", import.meta.url)
+
+const testFiles = readdirSync(folder, { encoding: "utf8", recursive: true })
+  .filter((file) => file.endsWith(".test.ts"))
+  .map((file) => file.replaceAll("\\", "/"))
+
+// A test that needs Redis, PostgreSQL or a browser imports what starts it.
+const startsServers = (file: string) =>
+  /from "(\.\/servers\.ts|playwright-core)"/.test(readFileSync(new URL(file, folder), "utf8"))
+
+const project = (name: string, files: ReadonlyArray<string>) => ({
+  extends: true as const,
+  test: { name, include: files.map((file) => `test/${file}`) }
+})
+
+export const unit = project(
+  "unit",
+  testFiles.filter((file) => !startsServers(file))
+)
+
+export const servers = project("servers", testFiles.filter(startsServers))
+
 export default defineConfig({
   resolve: {
     alias: [
@@ -21,6 +44,10 @@ export default defineConfig({
       { find: /^effect-sessions\/(.*)$/, replacement: source("$1/index") }
     ]
   },
-  // The default of five seconds is short for tests with servers on a busy machine.
-  test: { include: ["test/**/*.test.ts"], testTimeout: 30_000, hookTimeout: 30_000 }
+  test: {
+    projects: [unit, servers],
+    // The default of five seconds is short for tests with servers on a busy machine.
+    testTimeout: 30_000,
+    hookTimeout: 30_000
+  }
 })

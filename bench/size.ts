@@ -1,20 +1,19 @@
 /**
- * Bundles and minifies MemStore as an application would that uses nothing else, asserts that it pulls in nothing else,
- * and prints its size without Effect's.
+ * Bundles and minifies each entry of the package as an application would, and prints its size without Effect's. Asserts
+ * that `MemStore` alone is small, and pulls in nothing that belongs to sessions or to another entry.
  */
 import assert from "node:assert/strict"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
 import { build } from "esbuild"
+import manifest from "../package.json" with { type: "json" }
 
 const limit = 4_000
 
-for (const entry of ["effect-sessions", "effect-sessions/MemStore"]) {
+/** What an application gets that has this one line. */
+const bundle = async (contents: string) => {
   const { metafile, outputFiles } = await build({
-    stdin: {
-      contents: `export { MemStore } from "${entry}"`,
-      resolveDir: fileURLToPath(new URL("..", import.meta.url))
-    },
+    stdin: { contents, resolveDir: fileURLToPath(new URL("..", import.meta.url)) },
     // The package as it is installed: the paths of our own tsconfig.json would lead to its source.
     tsconfigRaw: {},
     external: ["effect", "effect/*"],
@@ -27,14 +26,21 @@ for (const entry of ["effect-sessions", "effect-sessions/MemStore"]) {
   })
   const [output] = Object.values(metafile.outputs)
   const modules = Object.entries(output?.inputs ?? {}).filter(([, { bytesInOutput }]) => bytesInOutput > 0)
-  assert.deepEqual(modules.map(([module]) => module).sort(), [
-    "dist/Cleanup.js",
-    "dist/MemStore.js",
-    "dist/SessionStore.js"
-  ])
-  assert.deepEqual([...new Set(output?.imports.map(({ path }) => path))].sort(), ["effect", "node:buffer"])
+  const { contents: code } = outputFiles[0] ?? assert.fail("There is no bundle")
+  console.log(`${contents}: ${code.length} bytes minified, ${gzipSync(code).length} with gzip`)
+  return {
+    size: code.length,
+    modules: modules.map(([module]) => module),
+    imports: output?.imports.map(({ path }) => path) ?? []
+  }
+}
 
-  const bundle = outputFiles[0]?.contents ?? assert.fail("There is no bundle")
-  console.log(`MemStore from ${entry}: ${bundle.length} bytes minified, ${gzipSync(bundle).length} with gzip`)
-  assert.ok(bundle.length < limit, `That is not below ${limit} bytes`)
+const store = await bundle('export { MemStore } from "effect-sessions"')
+assert.ok(store.size < limit, `That is not below ${limit} bytes`)
+const foreign = store.modules.filter((module) => !/^dist\/(MemStore|SessionStore|internal\/cleanup)\.js$/.test(module))
+assert.deepEqual(foreign, [])
+assert.deepEqual([...new Set(store.imports)], ["effect"])
+
+for (const [entry, target] of Object.entries(manifest.exports)) {
+  if (target?.endsWith(".js") === true) await bundle(`export * from "${entry.replace(".", "effect-sessions")}"`)
 }

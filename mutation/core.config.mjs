@@ -1,11 +1,11 @@
-import { options } from "./options.mjs"
+import { options, stores } from "./options.mjs"
 
 export default options("core", [
-  "src/*.ts",
+  "src/**/*.ts",
   // The test suite of stores: a mutant of it is a weaker test.
-  "!src/SessionStoreTest.ts",
+  "!src/testing/SessionStoreTest.ts",
   // In the other run.
-  "!src/{Cleanup,RedisStore,SqlStore}.ts"
+  ...stores.map((pattern) => `!${pattern}`)
 ])
 
 // Mutants that survive, and may:

@@ -1,7 +1,9 @@
-import base from "../vitest.config.ts"
+import base, { unit } from "../vitest.config.ts"
 
-// Without the tests that need servers or a browser, and those that start processes, which no mutant reaches.
+// Without the tests that start processes, which no mutant reaches.
+const startsProcesses = /(index|examples|hammer)\.test\.ts$/
+
 export default {
   ...base,
-  test: { ...base.test, include: ["test/{HttpSession,MemStore,Session,SessionStore,SessionTest}.test.ts"] }
+  test: { ...base.test, projects: undefined, include: unit.test.include.filter((file) => !startsProcesses.test(file)) }
 }

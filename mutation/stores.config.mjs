@@ -1,7 +1,6 @@
-import { options } from "./options.mjs"
+import { options, stores } from "./options.mjs"
 
-// Cleanup here: only a store with a server behind it has sweeps that fail.
-export default options("stores", ["src/{Cleanup,RedisStore,SqlStore}.ts"])
+export default options("stores", stores)
 
 // Mutants that survive, and may:
 // - the statements for MySQL, and what chooses them: no test runs them, for want of a driver

@@ -45,7 +45,9 @@ const withAssertions = (code: string): string =>
     "$1equal($2, $3)"
   )}\nvoid equal\nexport {}\n`
 
-const sources = readdirSync(new URL("src", root)).map((file) => `src/${file}`)
+const sources = readdirSync(new URL("src", root), { encoding: "utf8", recursive: true })
+  .filter((file) => file.endsWith(".ts"))
+  .map((file) => `src/${file.replaceAll("\\", "/")}`)
 const documents = readdirSync(new URL("docs", root)).filter((file) => file.endsWith(".md"))
 const pages = ["README.md", ...documents.map((file) => `docs/${file}`)]
 const examples = [...pages, ...sources].flatMap(examplesOf)
@@ -66,7 +68,7 @@ const run = (example: Example): Promise<unknown> => import(fileURLToPath(new URL
 
 describe("examples", () => {
   it("are found in the README and in every module with a docstring", () => {
-    for (const path of ["README.md", ...sources].filter((path) => !/index|Cleanup/.test(path))) {
+    for (const path of ["README.md", ...sources].filter((path) => !/index|internal/.test(path))) {
       assert.isTrue(
         examples.some(({ name }) => name.startsWith(path)),
         path

@@ -3,12 +3,25 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { createContext, runInContext } from "node:vm"
 import { assert, describe, it } from "@effect/vitest"
+import { build } from "esbuild"
 import manifest from "../package.json" with { type: "json" }
 
 const folder = new URL("../src/", import.meta.url)
 
+/** Every module of the package, such as `Session` and `http/index`. */
+const modules = readdirSync(folder, { encoding: "utf8", recursive: true })
+  .filter((file) => file.endsWith(".ts"))
+  .map((file) => file.replaceAll("\\", "/").replace(/\.ts$/, ""))
+
+/** The folders that are an entry each. */
+const groups = modules.filter((module) => module.endsWith("/index")).map((module) => module.replace("/index", ""))
+
 const source = (module: string) => new URL(`${module}.ts`, folder).href
+
+/** The names of a module that are there when it runs. */
+const namesOf = async (module: string): Promise<ReadonlyArray<string>> => Object.keys(await import(source(module)))
 
 const hooks = `
   import { appendFileSync } from "node:fs"
@@ -39,54 +52,161 @@ const loadedBy = (module: string): ReadonlyArray<string> => {
   }
 }
 
-describe("the root entry", () => {
+/** What a module imports by name, types too. */
+const importsOf = (module: string): ReadonlyArray<string> => {
+  const code = readFileSync(new URL(source(module)), "utf8").replace(/^\s*\*.*$/gm, "")
+  return [...code.matchAll(/(?:from|import) "([^"]+)"/g)].map(([, imported]) => imported ?? "")
+}
+
+/** The modules of the package that a module imports. */
+const ownImportsOf = (module: string): ReadonlyArray<string> =>
+  importsOf(module)
+    .filter((imported) => imported.startsWith("."))
+    .map((imported) => new URL(imported, source(module)).href.slice(folder.href.length).replace(/\.ts$/, ""))
+
+const foreignImportsOf = (module: string): ReadonlyArray<string> =>
+  importsOf(module).filter((imported) => !imported.startsWith("."))
+
+const isCore = (module: string) => !module.includes("/") || module.startsWith("internal/")
+const isStore = (module: string) => !isCore(module) && !/^(http|testing)\//.test(module)
+
+describe("the core", () => {
   // `effect` itself loads a few modules of these, such as `http/Cookies` for `Schema`.
   const ofEffect = new Set(loadedBy("effect"))
   const loadedBesides = (module: string) => loadedBy(source(module)).filter((url) => !ofEffect.has(url))
   const isUnwanted = (url: string) =>
-    /\/effect\/dist\/(http|http-api|sql|persistence|socket)\/|\/src\/(HttpSession|RedisStore|SqlStore)/.test(url)
+    /^node:|\/effect\/dist\/(http|http-api|sql|persistence|socket|testing)\//.test(url) ||
+    groups.some((group) => url.startsWith(new URL(`${group}/`, folder).href))
 
-  it("loads no module of HTTP, SQL or persistence, and none of ours that needs one", () => {
+  it("loads no module of Node, HTTP, SQL, persistence or tests, and none of the other entries", () => {
     const loaded = loadedBesides("index")
     for (const module of ["MemStore", "Session", "SessionStore"]) assert.include(loaded, source(module))
     assert.deepStrictEqual(loaded.filter(isUnwanted), [])
   })
 
   it("can be told by this from an entry that does", () => {
-    assert.isTrue(loadedBesides("HttpSession").some(isUnwanted))
+    assert.isTrue(loadedBesides("http/index").some(isUnwanted))
+  })
+
+  it("exports what a reader of the README imports", async () => {
+    assert.deepStrictEqual([...(await namesOf("index"))].sort(), [
+      "MemStore",
+      "Session",
+      "SessionStore",
+      "SessionStoreError"
+    ])
+  })
+
+  it.each(["browser", "neutral"] as const)("runs without Node, in a bundle for the platform %s", async (platform) => {
+    const { metafile, outputFiles } = await build({
+      stdin: { contents: visits, resolveDir: fileURLToPath(folder) },
+      bundle: true,
+      write: false,
+      metafile: true,
+      platform,
+      format: "iife",
+      globalName: "bundled"
+    })
+    assert.deepStrictEqual(
+      Object.values(metafile.outputs).flatMap((output) => output.imports),
+      []
+    )
+    // What every browser and every Worker has, for as far as Effect asks for it.
+    const { AbortController, clearTimeout, crypto, performance, setTimeout, TextDecoder, TextEncoder, URL } = globalThis
+    const realm = { AbortController, clearTimeout, crypto, performance, setTimeout, TextDecoder, TextEncoder, URL }
+    const context = createContext(realm)
+    runInContext(outputFiles[0]?.text ?? assert.fail("no bundle"), context)
+    assert.strictEqual(await runInContext("bundled.twice()", context), 2)
   })
 })
 
-/** What a module imports, and all that its imports import. */
-const importsOf = (module: string, found = new Set<string>()): ReadonlySet<string> => {
-  const code = readFileSync(new URL(module, folder), "utf8").replace(/^\s*\*.*$/gm, "")
-  for (const [, imported] of code.matchAll(/(?:from|import) "([^"]+)"/g)) {
-    if (imported === undefined || found.has(imported)) continue
-    found.add(imported)
-    if (imported.startsWith("./")) importsOf(imported.slice(2), found)
-  }
-  return found
-}
+/** A program that needs all of the core: a session that is kept, and opened again by its token. */
+const visits = `
+  import { Effect, Option, Schema } from "effect"
+  import { MemStore, Session } from "./index.ts"
+
+  class Visits extends Session.Service()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
+
+  const visit = Effect.fnUntraced(function* (token) {
+    const session = yield* Visits.open(token)
+    yield* session.update((n) => n + 1)
+    return [yield* session.get, Option.getOrThrow(yield* session.commit).token]
+  })
+
+  export const twice = () =>
+    Effect.gen(function* () {
+      const [, token] = yield* visit()
+      return (yield* visit(token))[0]
+    }).pipe(Effect.provide(MemStore.layer), Effect.runPromise)`
 
 describe("the other entries", () => {
-  it("are the modules of the package that are public", () => {
-    const modules = readdirSync(folder).map((file) => `./${file.replace(".ts", "")}`)
-    const internal = ["./Cleanup"]
+  it("are the folders that have an index, and what is internal is closed", () => {
     assert.deepStrictEqual(
-      Object.keys(manifest.exports).sort(),
-      [".", "./package.json", ...modules.filter((module) => module !== "./index" && !internal.includes(module))].sort()
+      manifest.exports,
+      Object.assign(
+        { ".": "./dist/index.js", "./internal/*": null, "./package.json": "./package.json" },
+        ...groups.map((group) => ({ [`./${group}`]: `./dist/${group}/index.js` }))
+      )
     )
   })
 
-  it("load nothing but Effect, which is the only dependency", () => {
-    for (const [module, imports] of [
-      ["RedisStore.ts", ["effect", "effect/persistence/Redis", "node:buffer"]],
-      ["SqlStore.ts", ["effect", "effect/sql/SqlClient", "effect/sql/SqlError", "effect/sql/Statement", "node:buffer"]]
-    ] as const) {
-      assert.deepStrictEqual([...importsOf(module)].filter((name) => !name.startsWith("./")).sort(), [...imports])
+  it.each(groups)("%s exports names that every import reads alike", async (group) => {
+    const names = await namesOf(`${group}/index`)
+    assert.isAbove(names.length, 0)
+    for (const name of names) assert.match(name, /^[A-Z]/)
+  })
+
+  it("export all of their modules, or use them", () => {
+    const reached = new Set<string>()
+    const reach = (module: string) => {
+      if (reached.has(module)) return
+      reached.add(module)
+      ownImportsOf(module).forEach(reach)
     }
-    const required = Object.keys(manifest.peerDependencies).filter((name) => !(name in manifest.peerDependenciesMeta))
-    assert.deepStrictEqual(required, ["effect"])
-    assert.isFalse("dependencies" in manifest)
+    for (const entry of ["index", ...groups.map((group) => `${group}/index`)]) reach(entry)
+    assert.deepStrictEqual([...reached].sort(), [...modules].sort())
+  })
+})
+
+describe("the modules", () => {
+  it("need nothing but Effect and one dependency, and Node only where a store does", () => {
+    for (const module of modules) {
+      const allowed = isCore(module)
+        ? /^(effect(\/.+)?|@noble\/hashes\/sha2\.js)$/
+        : isStore(module)
+          ? /^(effect(\/.+)?|node:.+)$/
+          : /^effect(\/.+)?$/
+      assert.deepStrictEqual(
+        foreignImportsOf(module).filter((imported) => !allowed.test(imported)),
+        [],
+        module
+      )
+    }
+    assert.deepStrictEqual(Object.keys(manifest.dependencies), ["@noble/hashes"])
+    assert.deepStrictEqual(Object.keys(manifest.peerDependencies), ["effect"])
+  })
+
+  it("import what is below them", () => {
+    // A store knows nothing of sessions, the core nothing of the entries, and what is internal nothing above it.
+    const isBelow = (module: string, imported: string): boolean => {
+      if (!isCore(module) && imported.startsWith(module.replace(/[^/]+$/, ""))) return true
+      if (module.startsWith("internal/") || isStore(module)) return /^(internal\/|SessionStore$)/.test(imported)
+      return isCore(imported)
+    }
+    for (const module of modules) {
+      const above = ownImportsOf(module).filter((imported) => !isBelow(module, imported))
+      assert.deepStrictEqual(above, [], module)
+    }
+  })
+
+  it("never import each other in a circle", () => {
+    const done = new Set<string>()
+    const visit = (module: string, path: ReadonlyArray<string>) => {
+      assert.notInclude(path, module, [...path, module].join(" > "))
+      if (done.has(module)) return
+      for (const imported of ownImportsOf(module)) visit(imported, [...path, module])
+      done.add(module)
+    }
+    for (const module of modules) visit(module, [])
   })
 })

@@ -1,26 +1,27 @@
-/** What an application may import from the package: every entry but the suite of tests. */
+/** What an application may import from the package. */
 import assert from "node:assert/strict"
 import { DateTime, Effect, Layer, Option, Schema } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
-import * as Core from "effect-sessions"
+import { MemStore, Session, SessionStore } from "effect-sessions"
 import { HttpSession } from "effect-sessions/http"
-import { MemStore } from "effect-sessions/MemStore"
-import { RedisStore } from "effect-sessions/redis"
-import * as Session from "effect-sessions/Session"
-import { SessionStore, SessionStoreError } from "effect-sessions/SessionStore"
 import { SessionTest } from "effect-sessions/testing"
-import { SqlStore } from "effect-sessions/sql"
+import * as entries from "./entries.js"
 
-assert.deepEqual({ ...Core }, { MemStore, Session, SessionStore, SessionStoreError })
-for (const layer of [RedisStore.layer, SqlStore.layer]) assert.ok(Layer.isLayer(layer))
+const stores = Object.entries(entries).filter(([name]) => name.endsWith("Store") && name !== "SessionStore")
+assert.ok(stores.length >= 3)
+for (const [name, store] of stores) assert.ok("layer" in store && Layer.isLayer(store.layer), name)
+
+const internal = "effect-sessions/internal/token"
+await assert.rejects(import(`${internal}.js`), { code: "ERR_PACKAGE_PATH_NOT_EXPORTED" })
+await assert.rejects(import(internal), { code: "ERR_PACKAGE_PATH_NOT_EXPORTED" })
 
 const commitAndFind = Effect.gen(function* () {
   const expiry = DateTime.add(yield* DateTime.now, { minutes: 1 })
-  yield* (yield* SessionStore).commit("token", new Uint8Array([1, 2, 3]), expiry)
+  yield* (yield* SessionStore).commit("token", "data", expiry)
   return yield* (yield* MemStore).find("token")
 })
-const found: Option.Option<Uint8Array> = await Effect.runPromise(Effect.provide(commitAndFind, MemStore.layer))
-assert.deepEqual(found, Option.some(new Uint8Array([1, 2, 3])))
+const found: Option.Option<string> = await Effect.runPromise(Effect.provide(commitAndFind, MemStore.layer))
+assert.deepEqual(found, Option.some("data"))
 
 class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
 
