@@ -33,6 +33,24 @@ export const contentsToSave = <A>({ isUse, state }: Cell<A>, now: number): Conte
   // Never back: a slower request must not end a session before the expiry that a faster one was promised.
   isUse ? { ...state.contents, usedAt: Math.max(Math.floor(now), state.contents.usedAt) } : state.contents
 
+/** Whether to look again, as what was found may be called off. */
+export type Patience = <A>(cell: Cell<A>, found: Found<A>) => boolean
+
+/**
+ * A session that is held for a merge has not ended yet: it goes on if the merge is called off. Of two that merge each
+ * other, the one with the smaller key gives in.
+ */
+export const makePatience = (): Patience => {
+  let left = 8
+  return ({ state }, found) => {
+    if (found._tag !== "Tombstone" || found.held === undefined || found.isSealed || state._tag !== "Stored")
+      return false
+    const { successor } = found
+    const isMutual = state.changes.some((change) => change._tag === "Merge" && change.other.key === successor)
+    return !(isMutual && state.key < successor) && left-- > 0
+  }
+}
+
 /** Puts something right after a commit that failed or was interrupted: as far as that goes, and for a second at most. */
 export const bestEffort = <E>(effect: Effect.Effect<unknown, E>): Effect.Effect<void> =>
   effect.pipe(Effect.interruptible, Effect.timeoutOption("1 second"), Effect.ignoreCause)

@@ -2,11 +2,11 @@
  * A commit: how a session is added and saved, without losing what others write at the same time.
  */
 import { Clock, Effect } from "effect"
-import { type Cell, contentsToSave, endCell, knownOf, rebaseCell } from "./cell.ts"
+import { type Cell, contentsToSave, endCell, knownOf, makePatience, rebaseCell } from "./cell.ts"
 import { isUnchanged } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
 import { whileHeld } from "./merging.ts"
-import { done, type Found, longAgo, look, type Step, type Store, write } from "./records.ts"
+import { done, type Found, longAgo, look, type Step, type Store, wait, write } from "./records.ts"
 import { renew } from "./renewal.ts"
 import {
   type Attempt,
@@ -158,9 +158,12 @@ const save = <A>(
     if (state._tag !== "Stored") return Effect.void
     const now = clock.currentTimeMillisUnsafe()
     // What one of its own writes may have made of it is known by a look alone.
+    const patience = makePatience()
     const known = state.attempts.length > 0 ? undefined : knownOf(state, queue)
     return Effect.map(
-      records.change(store, key, known, (found, isFresh) => toSave(cell, found, isFresh, now)),
+      records.change(store, key, known, (found, isFresh) =>
+        patience(cell, found) ? Effect.succeed(wait) : toSave(cell, found, isFresh, now)
+      ),
       (outcome) => {
         const current = cell.state
         if (outcome === undefined || current._tag !== "Stored") return endCell(cell, key, queue)

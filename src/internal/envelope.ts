@@ -173,6 +173,6 @@ export const makeTombstone = (session: string, successor: string): string =>
 export const makeSealed = (session: string, successor: string): string =>
   JSON.stringify({ version: 1, session, successor, ended: true })
 
-/** What stands in the place of a session while its value is taken into another. */
+/** What stands in the place of a session while its value is taken into another. Each is another write, as of a session. */
 export const makeHold = (session: string, successor: string, merge: string, held: string): string =>
-  JSON.stringify({ version: 1, session, successor, merge, held })
+  JSON.stringify({ version: 1, session, successor, merge, held, write: makeId() })

@@ -8,8 +8,8 @@ import { Clock, Effect } from "effect"
 import { bestEffort, type Cell } from "./cell.ts"
 import { isUnchanged, makeHold, makeId, makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
-import { asFound, done, type Found, graveEnd, type Step, type Store, write } from "./records.ts"
-import { type Change, change, type Kept, type Merge, withChanges } from "./state.ts"
+import { asFound, done, type Found, graveEnd, type Records, type Step, type Store, write } from "./records.ts"
+import { type Change, change, type Kept, type Merge, makeEnded, type New, type Stored, withChanges } from "./state.ts"
 import { hashToken, isToken } from "./token.ts"
 
 /** A session that is held for a merge. */
@@ -17,7 +17,6 @@ interface Claim<A> {
   readonly merge: Merge<A>
   /** The tombstone that holds it. */
   readonly hold: string
-  readonly successor: string
 }
 
 /** Notes that the session of a token is to be merged. A no-op if it opens nothing, or this session itself. */
@@ -44,26 +43,34 @@ export const whileHeld = Effect.fnUntraced(function* <A>(
   successor: string,
   save: Effect.Effect<void, SessionError>
 ): Effect.fn.Return<void, SessionError> {
-  const claims: Array<Claim<A>> = []
-  const before = cell.state
-  yield* Effect.andThen(claimAll(cell, store, successor, claims), save).pipe(
-    Effect.onError(() => bestEffort(settle(cell, cell.store, claims, false)))
-  )
-  if (cell.state._tag === "Stored") return yield* Effect.ignore(settle(cell, store, claims, true))
-  yield* Effect.onError(settle(cell, store, claims, false), () =>
-    // To be put back by the next try.
-    Effect.sync(() => {
-      cell.state = before
-    })
-  )
+  const claims = new Map<string, Claim<A>>()
+  yield* Effect.gen(function* () {
+    yield* claimAll(cell, store, successor, claims)
+    const before = cell.state
+    yield* save
+    const after = cell.state
+    const settled = after._tag === "Stored" ? release(cell, store, claims, after) : restore(cell, store, claims)
+    yield* Effect.onError(settled, () =>
+      // To be settled by the next try, which recognises what this one has saved.
+      Effect.sync(() => {
+        cell.state = before._tag !== "Ended" && after._tag === "Stored" ? asAttempt(before, after) : before
+      })
+    )
+  }).pipe(Effect.onError(() => bestEffort(restore(cell, cell.store, claims))))
 })
+
+/** The state of before a write, which has arrived as `after`. */
+const asAttempt = <A>(before: New<A> | Stored<A>, after: Stored<A>): New<A> | Stored<A> => {
+  const attempt = { text: after.text, contents: after.base, changes: before.changes }
+  return { ...before, attempts: [...before.attempts, attempt] }
+}
 
 /** Holds the sessions that are to be merged, as they are by now, and drops those that have ended. */
 const claimAll = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
   successor: string,
-  claims: Array<Claim<A>>
+  claims: Map<string, Claim<A>>
 ): Effect.fn.Return<void, SessionError> {
   const { state } = cell
   if (state._tag === "Ended") return
@@ -74,13 +81,10 @@ const claimAll = Effect.fnUntraced(function* <A>(
       changes.push(change)
       continue
     }
-    const known = asFound(change.other)
-    const claim = yield* cell.records.change(store, change.other.key, known, (found) =>
-      toHold(cell, found, change, successor, now)
+    const merge = yield* cell.records.change(store, change.other.key, asFound(change.other), (found) =>
+      toHold(cell, found, { merge: change, successor, now }, claims)
     )
-    if (claim === undefined) continue
-    claims.push(claim)
-    changes.push(claim.merge)
+    if (merge !== undefined) changes.push(merge)
   }
   // Read anew: more may have been changed while the store was asked.
   const current = cell.state
@@ -88,56 +92,80 @@ const claimAll = Effect.fnUntraced(function* <A>(
   cell.state = withChanges(current, [...changes, ...current.changes.slice(state.changes.length)])
 })
 
+/** What holds a session. The claim is noted before it is sent, since a write that fails may have arrived. */
 const toHold = Effect.fnUntraced(function* <A>(
-  cell: Cell<A>,
+  { records }: Cell<A>,
   found: Found<A>,
-  merge: Merge<A>,
-  successor: string,
-  now: number
-): Effect.fn.Return<Step<Claim<A> | undefined>, SessionError> {
-  const { records } = cell
-  const { key } = merge.other
-  if (cell.records.isActive(found, now)) {
-    const { contents, text } = found
-    const hold = makeHold(records.key, successor, merge.id, text)
-    const claim = { merge: withOther(merge, { key, text, contents }), hold, successor }
-    return write(text, hold, records.expiryOf(contents), claim)
-  }
-  // A try that finds its own tombstone goes on from there.
-  if (found._tag !== "Tombstone" || found.isSealed || found.merge !== merge.id || found.held === undefined) {
+  { merge, now, successor }: { readonly merge: Merge<A>; readonly successor: string; readonly now: number },
+  claims: Map<string, Claim<A>>
+): Effect.fn.Return<Step<Merge<A> | undefined>, SessionError> {
+  const other = yield* otherIn(records, found, merge, now)
+  if (other === undefined || found._tag === "Nothing") {
+    claims.delete(merge.id)
     return done(undefined)
   }
+  const hold = makeHold(records.key, successor, merge.id, other.text)
+  const claimed = withOther(merge, other)
+  claims.set(merge.id, { merge: claimed, hold })
+  // Its own hold, left by an earlier try, is written again: what still is on its way must not find what it expects.
+  return write(found.text, hold, records.expiryOf(other.contents), claimed)
+})
+
+/** The session that is to be merged: as it stands under its key, or in the hold that an earlier try left there. */
+const otherIn = Effect.fnUntraced(function* <A>(
+  records: Records<A>,
+  found: Found<A>,
+  { id, other: { key } }: Merge<A>,
+  now: number
+): Effect.fn.Return<Kept<A> | undefined, SessionError> {
+  if (records.isActive(found, now)) return { key, text: found.text, contents: found.contents }
+  if (found._tag !== "Tombstone" || found.isSealed || found.merge !== id || found.held === undefined) return
   const held = yield* Effect.orDie(records.envelope.decode(found.held))
-  if (held._tag !== "Session") return done(undefined)
-  const other = { key, text: held.text, contents: held.contents }
-  return done({ merge: withOther(merge, other), hold: found.text, successor: found.successor })
+  return held._tag === "Session" ? { key, text: held.text, contents: held.contents } : undefined
 })
 
 /** The same merge of what the other is by now. If only the write is another, it stays the change that it was. */
 const withOther = <A>(merge: Merge<A>, other: Kept<A>): Merge<A> =>
   isUnchanged(merge.other.text, other.text) ? merge : { ...merge, other }
 
-const settle = <A>(
+/** Lets go of the values that are saved now. If one was logged out meanwhile, its log-out ends this session too. */
+const release = Effect.fnUntraced(function* <A>(
+  cell: Cell<A>,
+  store: Store,
+  claims: ReadonlyMap<string, Claim<A>>,
+  { key }: Stored<A>
+): Effect.fn.Return<void, SessionError> {
+  const { records } = cell
+  for (const { hold, merge } of claims.values()) {
+    const now = yield* Clock.currentTimeMillis
+    const isLoggedOut = yield* records.change(store, merge.other.key, undefined, (found) =>
+      Effect.succeed(
+        found._tag === "Tombstone" && found.text === hold
+          ? write(hold, makeTombstone(records.key, key), graveEnd(now), false)
+          : done(found._tag === "Tombstone" && found.isSealed)
+      )
+    )
+    if (!isLoggedOut) continue
+    yield* records.end(store, key, undefined)
+    cell.state = makeEnded(key, cell.state.contents)
+  }
+})
+
+/** Puts back what is still held. */
+const restore = <A>(
   { records }: Cell<A>,
   store: Store,
-  claims: ReadonlyArray<Claim<A>>,
-  isSaved: boolean
+  claims: ReadonlyMap<string, Claim<A>>
 ): Effect.Effect<void, SessionError> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    Effect.forEach(
-      claims,
-      ({ hold, merge: { other }, successor }) =>
-        records.change(store, other.key, undefined, (found) => {
-          // Sealed by a log-out, or gone.
-          if (found._tag !== "Tombstone" || found.text !== hold || found.held === undefined) {
-            return Effect.succeed(done(undefined))
-          }
-          return Effect.succeed(
-            isSaved
-              ? write(hold, makeTombstone(records.key, successor), graveEnd(now), undefined)
-              : write(hold, restamp(found.held), records.expiryOf(other.contents), undefined)
-          )
-        }),
-      { discard: true }
-    )
+  Effect.forEach(
+    claims.values(),
+    ({ hold, merge: { other } }) =>
+      records.change(store, other.key, undefined, (found) =>
+        Effect.succeed(
+          found._tag === "Tombstone" && found.text === hold && found.held !== undefined
+            ? write(hold, restamp(found.held), records.expiryOf(other.contents), undefined)
+            : done(undefined)
+        )
+      ),
+    { discard: true }
   )

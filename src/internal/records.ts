@@ -22,7 +22,7 @@ export type Found<A> =
   | { readonly _tag: "Undecodable"; readonly text: string }
   | { readonly _tag: "Nothing" }
 
-/** What to do about what was found: write something in its place, look again, or leave it. */
+/** What to do about what was found: write something in its place, look again at once or after a moment, or leave it. */
 export type Step<B> =
   | {
       readonly _tag: "Write"
@@ -32,11 +32,15 @@ export type Step<B> =
       readonly result: B
     }
   | { readonly _tag: "Look" }
+  | { readonly _tag: "Wait" }
   | { readonly _tag: "Done"; readonly result: B }
 
 export const done = <B>(result: B): Step<B> => ({ _tag: "Done", result })
 
 export const look: Step<never> = { _tag: "Look" }
+
+/** To look again after a moment, as something is under way that may be called off. */
+export const wait: Step<never> = { _tag: "Wait" }
 
 export const write = <B>(expected: string, text: string, expiry: DateTime.Utc, result: B): Step<B> => ({
   _tag: "Write",
@@ -259,6 +263,8 @@ const changeLoop = <A, B, E, E2>(
           return Effect.succeed(step.result)
         case "Look":
           return again(losses)
+        case "Wait":
+          return Effect.andThen(backoff(losses + 1), again(losses + 1))
         case "Write":
           return Effect.flatMap(store.replace(key, step.expected, step.text, step.expiry), (isWritten) =>
             isWritten ? Effect.succeed(step.result) : Effect.andThen(backoff(losses + 1), again(losses + 1))

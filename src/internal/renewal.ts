@@ -11,10 +11,19 @@
  * gone. Each step can be taken again, so that a commit which failed anywhere can be tried again.
  */
 import { Clock, Effect } from "effect"
-import { bestEffort, type Cell, contentsToSave, endCell, knownOf, rebaseCell } from "./cell.ts"
+import {
+  bestEffort,
+  type Cell,
+  contentsToSave,
+  endCell,
+  knownOf,
+  makePatience,
+  type Patience,
+  rebaseCell
+} from "./cell.ts"
 import { makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
-import { asFound, done, type Found, graveEnd, type Step, type Store, write } from "./records.ts"
+import { asFound, done, type Found, graveEnd, type Records, type Step, type Store, wait, write } from "./records.ts"
 import { type Change, type Contents, type Kept, type Secret, saved } from "./state.ts"
 import type { Queue } from "./turns.ts"
 
@@ -31,25 +40,55 @@ export const renew = Effect.fnUntraced(function* <A>(
   queue: Queue<Kept<A>>,
   secret: Secret
 ): Effect.fn.Return<void, SessionError> {
+  const { state } = cell
+  if (state._tag !== "Stored") return
+  const progress: Progress = { isBurying: false, isFinishing: false }
+  const moved = yield* Effect.onError(move(cell, store, knownOf(state, queue), secret, progress), () =>
+    progress.isBurying ? putBack(cell, secret, progress) : Effect.void
+  )
+  const current = cell.state
+  if (moved === undefined || current._tag !== "Stored") return endCell(cell, state.key, queue)
+  queue.seen = undefined
+  cell.state = saved(current, moved.kept, secret.token, moved.made)
+})
+
+/** What has been asked of the store. */
+interface Progress {
+  isBurying: boolean
+  isFinishing: boolean
+}
+
+/** The three steps. `undefined` if the session has ended. */
+const move = Effect.fnUntraced(function* <A>(
+  cell: Cell<A>,
+  store: Store,
+  known: Found<A>,
+  secret: Secret,
+  progress: Progress
+): Effect.fn.Return<{ readonly kept: Kept<A>; readonly made: ReadonlyArray<Change<A>> } | undefined, SessionError> {
   const { records, state } = cell
   if (state._tag !== "Stored") return
-  const now = yield* Clock.currentTimeMillis
-  let isBurying = false
-  const bury = records.change(store, state.key, knownOf(state, queue), (found) =>
-    Effect.tap(toBury(cell, store, found, secret, now), (step) => {
-      isBurying ||= step._tag === "Write"
-      return Effect.void
-    })
-  )
-  const move = Effect.flatMap(bury, (pending) =>
-    pending === undefined
-      ? Effect.as(store.delete(secret.key), undefined)
-      : Effect.map(finish(cell, store, secret, pending), (kept) => kept && { kept, made: pending.made })
-  )
-  const moved = yield* Effect.onError(move, () => (isBurying ? putBack(cell, secret, now) : Effect.void))
-  if (moved === undefined || cell.state._tag === "Ended") return endCell(cell, state.key, queue)
-  queue.seen = undefined
-  cell.state = saved(cell.state, moved.kept, secret.token, moved.made)
+  let found: Found<A> | undefined = known
+  while (true) {
+    const patience = makePatience()
+    const pending: Pending<A> | undefined = yield* records.change(store, state.key, found, (found) =>
+      Effect.tap(toBury(cell, store, found, secret, patience), (step) =>
+        Effect.sync(() => {
+          progress.isBurying ||= step._tag === "Write"
+        })
+      )
+    )
+    if (pending === undefined) {
+      yield* store.delete(secret.key)
+      return
+    }
+    progress.isFinishing = true
+    const kept: Kept<A> | "Gone" | undefined = yield* finish(cell, store, secret, pending)
+    if (kept === undefined) return
+    if (kept !== "Gone") return { kept, made: pending.made }
+    // It took so long that the pending session expired, if the tombstone is not sealed: a log-out seals it first.
+    found = undefined
+  }
 })
 
 /** The first step, and what is to be written for the second. */
@@ -58,10 +97,12 @@ const toBury = Effect.fnUntraced(function* <A>(
   store: Store,
   found: Found<A>,
   secret: Secret,
-  now: number
+  patience: Patience
 ): Effect.fn.Return<Step<Pending<A> | undefined>, SessionError> {
   const { state } = cell
   if (state._tag !== "Stored") return done(undefined)
+  const now = yield* Clock.currentTimeMillis
+  if (patience(cell, found)) return wait
   const tombstone = makeTombstone(cell.records.key, secret.key)
   if (cell.records.isActive(found, now)) {
     const { contents, text } = found
@@ -69,18 +110,18 @@ const toBury = Effect.fnUntraced(function* <A>(
   } else if (found._tag !== "Tombstone" || found.text !== tombstone) {
     return done(undefined)
   }
-  const pending = yield* prepare(cell, store, secret, now)
+  const pending = yield* prepare(cell, store, secret)
   // Its own tombstone, left by an earlier try, is written again: a log-out may seal it while the first step is taken.
-  return write(found.text, tombstone, graveEnd(now), pending)
+  return write(found.text, tombstone, graveEnd(yield* Clock.currentTimeMillis), pending)
 })
 
 const prepare = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  secret: Secret,
-  now: number
+  secret: Secret
 ): Effect.fn.Return<Pending<A>, SessionError> {
   const { records, state } = cell
+  const now = yield* Clock.currentTimeMillis
   const made = state._tag === "Ended" ? [] : state.changes
   const contents = { ...contentsToSave(cell, now), issuedAt: Math.floor(now) }
   const text = yield* records.envelope.encode(contents, { isPending: true })
@@ -96,44 +137,53 @@ const prepare = Effect.fnUntraced(function* <A>(
   return { text, contents, made }
 })
 
-/** The third step. `undefined` if a log-out has been faster. */
+/** The third step, if what the first one created is still there. */
 const finish = Effect.fnUntraced(function* <A>(
   { records }: Cell<A>,
   store: Store,
   { key }: Secret,
   { contents, text }: Pending<A>
-): Effect.fn.Return<Kept<A> | undefined, SessionError> {
+): Effect.fn.Return<Kept<A> | "Gone" | undefined, SessionError> {
   const kept = { key, text: yield* records.envelope.encode(contents), contents }
-  return yield* records.change(store, key, asFound({ ...kept, text }), (found) =>
-    Effect.succeed(
-      found._tag === "Session" && found.text === text
-        ? write(text, kept.text, records.expiryOf(contents), kept)
-        : done(found._tag === "Session" && found.text === kept.text ? kept : undefined)
-    )
+  return yield* records.change<Kept<A> | "Gone" | undefined, never>(store, key, asFound({ ...kept, text }), (found) =>
+    Effect.succeed(stepToFinish(records, found, text, kept))
   )
 })
+
+const stepToFinish = <A>(
+  records: Records<A>,
+  found: Found<A>,
+  pending: string,
+  kept: Kept<A>
+): Step<Kept<A> | "Gone" | undefined> => {
+  if (found._tag === "Nothing") return done("Gone")
+  if (found._tag !== "Session") return done(undefined)
+  return found.text === pending
+    ? write(pending, kept.text, records.expiryOf(kept.contents), kept)
+    : done(found.text === kept.text ? kept : undefined)
+}
 
 /**
  * Puts the old session back after a renewal that was cut off. Best effort, as the store may be what failed; a commit that
  * is tried again goes on from whatever is there.
  */
-const putBack = <A>(cell: Cell<A>, secret: Secret, now: number): Effect.Effect<void> => {
+const putBack = <A>(cell: Cell<A>, secret: Secret, { isFinishing }: Progress): Effect.Effect<void> => {
   const { records, state, store } = cell
   if (state._tag !== "Stored") return Effect.void
   const tombstone = makeTombstone(records.key, secret.key)
   // Another write than the one that was loaded, so that a tombstone which is still on its way does not arrive.
   const text = restamp(state.text)
-  const restore = Effect.andThen(
-    // First, or a new session whose token nobody has would stay.
-    store.delete(secret.key),
+  const restore = Effect.flatMap(Clock.currentTimeMillis, (now) =>
     records.change(store, state.key, undefined, (found) =>
       Effect.succeed(
         (found._tag === "Tombstone" && found.text === tombstone) ||
-          (cell.records.isActive(found, now) && found.text === state.text)
+          (records.isActive(found, now) && found.text === state.text)
           ? write(found.text, text, records.expiryOf(state.base), undefined)
           : done(undefined)
       )
     )
   )
-  return bestEffort(restore)
+  // First, or a new session would stay whose token nobody has. A pending one goes by itself.
+  const remove = store.delete(secret.key)
+  return bestEffort(Effect.andThen(isFinishing ? remove : Effect.ignore(remove), restore))
 }
