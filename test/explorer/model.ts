@@ -1,0 +1,519 @@
+/**
+ * What must be true. The model is told of each write that reaches the store, of what requests intend and of what they
+ * were told, and says what was broken.
+ *
+ * A **line** is a session over all of its renewals. Each change is known by a number of its own, so it can be counted.
+ * What nobody can be blamed for is excused: a line that was logged out or has expired, and one for which a commit
+ * failed and was given up.
+ */
+import { createHash } from "node:crypto"
+import { type Held, parse } from "./held.ts"
+
+export type Rule =
+  | "a change that was confirmed is lost"
+  | "a change was confirmed under a token that never had it"
+  | "a change was dropped without a reason"
+  | "a change was made twice"
+  | "a change is in two sessions"
+  | "a log-out came undone"
+  | "a log-out had no effect"
+  | "a session is active that nobody has the token of"
+  | "a session is lost"
+  | "a renewal that was cut off lost the session"
+  | "a merge that was given up lost a value"
+  | "a merge that was called off lost a value"
+  | "two tokens open one session"
+  | "an expiry moved back"
+  | "a session outlives its idle timeout"
+  | "a session expires before its idle timeout"
+  | "the browser is not what its user was told"
+  | "what is not handed out is listed"
+  | "what was read is out of date"
+  | "a token opens what it must not"
+  | "something died"
+  | "it never came to rest"
+
+export interface Violation {
+  readonly rule: Rule
+  readonly detail: string
+}
+
+export interface Entry {
+  readonly text: string
+  readonly expiry: number
+}
+
+/** Whoever calls the store, as the model needs to know it. */
+export interface Caller {
+  readonly id: number
+  readonly touch: boolean
+  /** The key of its session, if it has one. */
+  readonly key: string | undefined
+}
+
+interface Line {
+  parent: Line | undefined
+  /** Somebody asked to end it, and may have been told that it has ended. */
+  endings: number
+  isEnded: boolean
+  /** It ended before this was written. */
+  hasExpired: boolean
+  /** Renewals that nobody was told the end of. */
+  isAtRisk: boolean
+  /** Merged into another session: surely, or somebody was not told. */
+  isMerged: boolean
+  isMaybeMerged: boolean
+  lastUse: number
+  lastHanded: string | undefined
+}
+
+export interface Key {
+  readonly key: string
+  readonly name: string
+  readonly order: number
+  line: Line
+  creator: number | undefined
+  predecessor: string | undefined
+  isHanded: boolean
+  /** Number of the write that a request made last under this key. */
+  writers: Array<{ readonly at: number; readonly by: number | undefined }>
+}
+
+interface Change {
+  readonly id: number
+  readonly request: number
+  line: Line | undefined
+  isConfirmed: boolean
+  isDropped: boolean
+  /** Keys under which it stood in an active session. */
+  readonly seenUnder: Set<string>
+  firstSeen: number
+  wasDoubledByOthers: boolean
+}
+
+export const hashOf = (token: string): string => createHash("sha256").update(token).digest("base64url")
+
+export interface Counts {
+  expired: number
+  /** A change that a commit made again because somebody else wrote between its first write, which failed, and its next. */
+  doubledAfterOthers: number
+  /** A response with an older token arrived after one with a newer token. */
+  staleCookies: number
+  browsersChecked: number
+  excusedAsCutOff: number
+}
+
+export const noCounts = (): Counts => ({
+  expired: 0,
+  doubledAfterOthers: 0,
+  staleCookies: 0,
+  browsersChecked: 0,
+  excusedAsCutOff: 0
+})
+
+const newLine = (): Line => ({
+  parent: undefined,
+  endings: 0,
+  isEnded: false,
+  hasExpired: false,
+  isAtRisk: false,
+  isMerged: false,
+  isMaybeMerged: false,
+  lastUse: 0,
+  lastHanded: undefined
+})
+
+const root = (line: Line): Line => (line.parent === undefined ? line : root(line.parent))
+
+const isActiveSession = (held: Held | undefined): held is Held & { readonly _tag: "Session" } =>
+  held?._tag === "Session"
+
+export interface ModelOptions {
+  readonly now: () => number
+  readonly entries: ReadonlyMap<string, Entry>
+  readonly idleTimeout: number | undefined
+  readonly touchInterval: number
+}
+
+export class Model {
+  readonly violations: Array<Violation> = []
+  readonly counts = noCounts()
+  readonly keys = new Map<string, Key>()
+  readonly #options: ModelOptions
+  readonly #changes = new Map<number, Change>()
+  readonly #expired = new Set<string>()
+  readonly #gaveUp = new Set<number>()
+  #writes = 0
+
+  constructor(options: ModelOptions) {
+    this.#options = options
+  }
+
+  fail(rule: Rule, detail: string): void {
+    this.violations.push({ rule, detail })
+  }
+
+  /** The name of a session in a history: `s1` for the first. */
+  nameOf(key: string): string {
+    return this.keys.get(key)?.name ?? "an unknown session"
+  }
+
+  lineOf(key: string): Line | undefined {
+    const known = this.keys.get(key)
+    return known === undefined ? undefined : root(known.line)
+  }
+
+  /** Whether two keys belong to the same line. */
+  areOneLine(one: string, other: string): boolean {
+    return this.lineOf(one) !== undefined && this.lineOf(one) === this.lineOf(other)
+  }
+
+  /** What stands under a key by now. */
+  held(key: string): Held | undefined {
+    const entry = this.#options.entries.get(key)
+    return entry === undefined || entry.expiry < this.#options.now() ? undefined : parse(entry.text)
+  }
+
+  isActive(key: string): boolean {
+    return isActiveSession(this.held(key))
+  }
+
+  #link(one: string, other: string): void {
+    const [a, b] = [this.lineOf(one), this.lineOf(other)]
+    if (a === undefined || b === undefined || a === b) return
+    b.parent = a
+    a.endings += b.endings
+    a.isEnded ||= b.isEnded
+    a.hasExpired ||= b.hasExpired
+    a.isAtRisk ||= b.isAtRisk
+    a.isMerged ||= b.isMerged
+    a.isMaybeMerged ||= b.isMaybeMerged
+    a.lastUse = Math.max(a.lastUse, b.lastUse)
+    a.lastHanded = b.lastHanded ?? a.lastHanded
+  }
+
+  #keyOf(key: string, by: Caller | undefined): Key {
+    const known = this.keys.get(key)
+    if (known !== undefined) return known
+    const order = this.keys.size + 1
+    const made: Key = {
+      key,
+      name: `s${order}`,
+      order,
+      line: newLine(),
+      creator: by?.id,
+      predecessor: by?.key,
+      isHanded: false,
+      writers: []
+    }
+    made.line.lastUse = this.#options.now()
+    made.line.isAtRisk = by !== undefined && this.#gaveUp.has(by.id)
+    this.keys.set(key, made)
+    if (by?.key !== undefined) this.#link(by.key, key)
+    return made
+  }
+
+  /** A request that counts as use is asking the store for something. */
+  onUse(caller: Caller): void {
+    const line = caller.key === undefined ? undefined : this.lineOf(caller.key)
+    if (line !== undefined && caller.touch) line.lastUse = this.#options.now()
+  }
+
+  /** A write has reached the store. `after` is undefined if it removed what was there. */
+  onWrite(
+    key: string,
+    before: Entry | undefined,
+    after: Entry | undefined,
+    caller: Caller | undefined,
+    calledAt: number
+  ): void {
+    const at = ++this.#writes
+    const known = this.#keyOf(key, caller)
+    known.writers.push({ at, by: caller?.id })
+    const held = after === undefined ? undefined : parse(after.text)
+    if (held?._tag === "Tombstone") {
+      this.#keyOf(held.successor, caller)
+      this.#link(key, held.successor)
+    }
+    if (!isActiveSession(held) || after === undefined) return
+    const line = root(known.line)
+    if (line.isEnded) this.fail("a log-out came undone", `${known.name} is active again`)
+    for (const other of this.keys.values()) {
+      if (other !== known && root(other.line) === line && this.isActive(other.key)) {
+        this.fail("two tokens open one session", `${other.name} and ${known.name}`)
+      }
+    }
+    this.#checkExpiry(known, line, before, after, caller, calledAt)
+    this.#checkLog(known, held.value.log, at)
+  }
+
+  #checkExpiry(
+    { key, name }: Key,
+    line: Line,
+    before: Entry | undefined,
+    after: Entry,
+    caller: Caller | undefined,
+    calledAt: number
+  ): void {
+    const { idleTimeout } = this.#options
+    if (before !== undefined && isActiveSession(parse(before.text)) && after.expiry < before.expiry) {
+      this.fail("an expiry moved back", `that of ${name}, by ${before.expiry - after.expiry} ms`)
+    }
+    if (idleTimeout === undefined) return
+    const lastUse = caller === undefined || caller.touch || caller.key !== key ? calledAt : line.lastUse
+    if (after.expiry > Math.max(lastUse, line.lastUse) + idleTimeout) {
+      this.fail(
+        "a session outlives its idle timeout",
+        `${name}, by ${after.expiry - Math.max(lastUse, line.lastUse) - idleTimeout} ms`
+      )
+    }
+  }
+
+  #checkLog({ key, name }: Key, log: ReadonlyArray<number>, at: number): void {
+    for (const id of new Set(log)) {
+      const change = this.#changes.get(id)
+      if (change === undefined) continue
+      if (change.seenUnder.size === 0) change.firstSeen = at
+      if (log.indexOf(id) !== log.lastIndexOf(id) && !change.wasDoubledByOthers) {
+        if (this.#othersWroteSince(change)) {
+          change.wasDoubledByOthers = true
+          this.counts.doubledAfterOthers++
+        } else {
+          this.fail("a change was made twice", `change ${id}, in ${name}: [${log.join(", ")}]`)
+        }
+      }
+      change.seenUnder.add(key)
+    }
+  }
+
+  #othersWroteSince({ firstSeen, request, seenUnder }: Change): boolean {
+    return [...this.keys.values()].some(
+      (known) =>
+        [...seenUnder].some((key) => this.areOneLine(key, known.key)) &&
+        known.writers.some(({ at, by }) => at > firstSeen && by !== request)
+    )
+  }
+
+  /** A request means to make a change. */
+  onChange(id: number, request: number): void {
+    this.#changes.set(id, {
+      id,
+      request,
+      line: undefined,
+      isConfirmed: false,
+      isDropped: false,
+      seenUnder: new Set(),
+      firstSeen: 0,
+      wasDoubledByOthers: false
+    })
+  }
+
+  /** A commit said that it saved these changes under this token. */
+  onCommitted(
+    key: string,
+    changes: ReadonlyArray<number>,
+    caller: Caller,
+    taken: ReadonlyMap<string, ReadonlyArray<number>>
+  ) {
+    const known = this.#keyOf(key, caller)
+    if (caller.key !== undefined) this.#link(caller.key, key)
+    this.#handOut(known)
+    this.#confirm(known, changes)
+    for (const [other, log] of taken) {
+      const line = this.lineOf(other)
+      if (line !== undefined && line !== root(known.line)) line.isMerged = true
+      this.#confirm(known, log)
+    }
+    this.#checkConserved()
+  }
+
+  #handOut(known: Key): void {
+    known.isHanded = true
+    const line = root(known.line)
+    const last = line.lastHanded === undefined ? undefined : this.keys.get(line.lastHanded)
+    if (last === undefined || last.order < known.order) line.lastHanded = known.key
+  }
+
+  /** A commit of a listed session said that it was saved. */
+  onListedCommitted(key: string, changes: ReadonlyArray<number>): void {
+    const known = this.keys.get(key)
+    if (known !== undefined) this.#confirm(known, changes)
+  }
+
+  #confirm(known: Key, changes: ReadonlyArray<number>): void {
+    for (const id of changes) {
+      const change = this.#changes.get(id)
+      if (change === undefined) continue
+      if (![...change.seenUnder].some((key) => this.areOneLine(key, known.key))) {
+        this.fail("a change was confirmed under a token that never had it", `change ${id}, ${known.name}`)
+      }
+      change.isConfirmed = true
+      change.line = root(known.line)
+    }
+  }
+
+  /** A commit said that its session had ended. */
+  onDropped(key: string | undefined, changes: ReadonlyArray<number>, wasListed: boolean): void {
+    for (const id of changes) {
+      const change = this.#changes.get(id)
+      if (change !== undefined && !change.isConfirmed) change.isDropped = true
+    }
+    if (changes.length === 0) return
+    const known = key === undefined ? undefined : this.keys.get(key)
+    if (known === undefined) {
+      this.fail("a change was dropped without a reason", `change ${changes.join(", ")} of a new session`)
+    } else if (!this.#isExcused(root(known.line)) && this.isActive(known.key) && !wasListed) {
+      this.fail("a change was dropped without a reason", `change ${changes.join(", ")}, ${known.name} is active`)
+    }
+  }
+
+  /** A request that counts as use, opened then, was told that its session is there. */
+  checkIdle(key: string, openedAt: number, touch: boolean): void {
+    const { idleTimeout, touchInterval } = this.#options
+    const entry = this.#options.entries.get(key)
+    if (idleTimeout === undefined || !touch || entry === undefined) return
+    const held = parse(entry.text)
+    if (!isActiveSession(held)) return
+    const least = Math.min(held.deadline, openedAt + idleTimeout - touchInterval)
+    if (entry.expiry < least) {
+      this.fail("a session expires before its idle timeout", `${this.nameOf(key)}, by ${least - entry.expiry} ms`)
+    }
+  }
+
+  /** Somebody asks for the end of a session. Until they know, it may have ended or not. */
+  onEnding(key: string): void {
+    const line = this.lineOf(key)
+    if (line !== undefined) line.endings++
+  }
+
+  onEnded(key: string): void {
+    const line = this.lineOf(key)
+    if (line === undefined) return
+    line.isEnded = true
+    for (const known of this.keys.values()) {
+      if (root(known.line) === line && this.isActive(known.key)) {
+        this.fail("a log-out had no effect", `${this.nameOf(key)} was logged out, and ${known.name} is active`)
+      }
+    }
+  }
+
+  /** Nobody will learn what became of the commit of this request. */
+  onGivenUp(caller: Caller, mergedWith: Iterable<string>): void {
+    this.#gaveUp.add(caller.id)
+    for (const known of this.keys.values()) {
+      if (known.creator === caller.id || known.key === caller.key) root(known.line).isAtRisk = true
+    }
+    for (const key of mergedWith) this.onMaybeMerged(key)
+  }
+
+  onMaybeMerged(key: string): void {
+    const line = this.lineOf(key)
+    if (line !== undefined) line.isMaybeMerged = true
+  }
+
+  /** The clock may have ended sessions. */
+  onTime(isAtEnd = false): void {
+    for (const known of this.keys.values()) {
+      const entry = this.#options.entries.get(known.key)
+      if (entry === undefined || entry.expiry >= this.#options.now() || this.#expired.has(known.key + entry.text))
+        continue
+      this.#expired.add(known.key + entry.text)
+      const held = parse(entry.text)
+      if (held._tag === "Tombstone") continue
+      const line = root(known.line)
+      // A renewal that takes longer than a minute may find itself gone; one that was called off leaves nothing to lose.
+      if (held._tag === "Pending" && (isAtEnd || this.#activeIn(line) !== undefined)) continue
+      line.hasExpired = true
+      this.counts.expired++
+    }
+  }
+
+  #activeIn(line: Line): Key | undefined {
+    return [...this.keys.values()].find((known) => root(known.line) === line && this.isActive(known.key))
+  }
+
+  /** The changes that are confirmed by now and belong to the session of a key. */
+  confirmedIn(key: string): ReadonlyArray<number> {
+    const line = this.lineOf(key)
+    if (line === undefined) return []
+    return [...this.#changes.values()]
+      .filter((change) => change.isConfirmed && change.line !== undefined && root(change.line) === line)
+      .map(({ id }) => id)
+  }
+
+  #isExcused(line: Line): boolean {
+    return this.#isGone(line) || line.isAtRisk
+  }
+
+  #isGone(line: Line): boolean {
+    return line.isEnded || line.endings > 0 || line.hasExpired || line.isMerged || line.isMaybeMerged
+  }
+
+  /** Whether what a read found may lack what was confirmed. */
+  isExcused(key: string): boolean {
+    const line = this.lineOf(key)
+    return line === undefined || this.#isExcused(line)
+  }
+
+  /** While requests are under way: nothing that was confirmed may be gone from the store altogether. */
+  #checkConserved(): void {
+    const present = new Set<number>()
+    for (const key of this.#options.entries.keys()) {
+      const held = this.held(key)
+      if (held?._tag !== "Tombstone") for (const id of held?.value.log ?? []) present.add(id)
+    }
+    for (const change of this.#changes.values()) {
+      if (!change.isConfirmed || change.line === undefined || present.has(change.id)) continue
+      if (!this.#isExcused(root(change.line))) {
+        this.fail("a change that was confirmed is lost", `change ${change.id}, while requests are under way`)
+      }
+    }
+  }
+
+  /** After all requests, and after all that was pending has expired. */
+  checkEnd(): void {
+    this.onTime(true)
+    const active = [...this.keys.values()].flatMap((known) => {
+      const held = this.held(known.key)
+      return isActiveSession(held) ? [{ known, line: root(known.line), log: held.value.log }] : []
+    })
+    for (const { known, line } of active) {
+      if (!known.isHanded && !line.isAtRisk) {
+        this.fail("a session is active that nobody has the token of", known.name)
+      }
+      if (line.isEnded) this.fail("a log-out came undone", `${known.name} is active`)
+    }
+    for (const change of this.#changes.values()) this.#checkCount(change, active)
+    this.#checkLines(active)
+  }
+
+  #checkLines(active: ReadonlyArray<{ readonly known: Key; readonly line: Line }>): void {
+    for (const line of new Set([...this.keys.values()].map(({ line }) => root(line)))) {
+      if (line.lastHanded === undefined || active.some((session) => session.line === line)) continue
+      const isLoss = !(line.isEnded || line.endings > 0 || line.hasExpired || line.isMerged)
+      if (!isLoss) continue
+      const name = this.nameOf(line.lastHanded)
+      if (line.isMaybeMerged) this.fail("a merge that was given up lost a value", `that of ${name}`)
+      else if (line.isAtRisk) this.fail("a renewal that was cut off lost the session", name)
+      else this.fail("a session is lost", name)
+    }
+  }
+
+  #checkCount(
+    change: Change,
+    active: ReadonlyArray<{ readonly known: Key; readonly line: Line; readonly log: ReadonlyArray<number> }>
+  ): void {
+    const places = active.filter(({ log }) => log.includes(change.id))
+    if (places.length > 1 && !places.some(({ line }) => line.isMaybeMerged)) {
+      const names = places.map(({ known }) => known.name).join(" and ")
+      this.fail("a change is in two sessions", `change ${change.id}, in ${names}`)
+    }
+    if (!change.isConfirmed || change.line === undefined || places.length > 0) return
+    const line = root(change.line)
+    // A renewal that was cut off leaves what was there, or went through.
+    const isLost = !line.isAtRisk || active.some((session) => session.line === line)
+    if (!this.#isGone(line) && isLost) {
+      this.fail("a change that was confirmed is lost", `change ${change.id}, of ${this.nameOf(line.lastHanded ?? "")}`)
+    }
+  }
+}
