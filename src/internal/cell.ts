@@ -28,10 +28,10 @@ export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): b
   return rebased !== state && rebased.changes === state.changes && state.changes.length > 0
 }
 
-/** What a commit would save, of a session that is used now. */
-export const contentsToSave = <A>({ isUse, state }: Cell<A>, now: number): Contents<A> =>
+/** What to save of a session that is used now. */
+export const contentsToSave = <A>({ isUse }: Cell<A>, contents: Contents<A>, now: number): Contents<A> =>
   // Never back: a slower request must not end a session before the expiry that a faster one was promised.
-  isUse ? { ...state.contents, usedAt: Math.max(Math.floor(now), state.contents.usedAt) } : state.contents
+  isUse ? { ...contents, usedAt: Math.max(Math.floor(now), contents.usedAt) } : contents
 
 /** Whether to look again, as what was found may be called off. */
 export type Patience = <A>(cell: Cell<A>, found: Found<A>) => boolean

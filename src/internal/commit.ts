@@ -36,14 +36,25 @@ export const commit = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): E
       return Effect.void
     case "New":
       return commitNew(cell, store, queue, state)
-    case "Stored": {
-      const { key, renewal } = state
-      if (renewal === undefined) return withMerges(cell, store, key, save(cell, store, queue, state))
-      return cell.isSealed
-        ? Effect.andThen(warnOfSeal(cell), withMerges(cell, store, key, save(cell, store, queue, state)))
-        : withMerges(cell, store, renewal.key, renew(cell, store, queue, renewal))
-    }
+    case "Stored":
+      return state.changes.some(({ _tag }) => _tag === "Merge")
+        ? whileHeld(
+            cell,
+            store,
+            state.key,
+            Effect.suspend(() => commitStored(cell, store, queue))
+          )
+        : commitStored(cell, store, queue)
   }
+}
+
+const commitStored = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): Effect.Effect<void, SessionError> => {
+  const { isSealed, state } = cell
+  if (state._tag !== "Stored") return Effect.void
+  if (state.renewal === undefined) return save(cell, store, queue, state)
+  return isSealed
+    ? Effect.andThen(warnOfSeal(cell), save(cell, store, queue, state))
+    : renew(cell, store, queue, state.renewal)
 }
 
 const commitNew = Effect.fnUntraced(function* <A>(
@@ -58,23 +69,16 @@ const commitNew = Effect.fnUntraced(function* <A>(
   if (current._tag !== "New") return
   const secret = current.secret ?? makeSecret()
   cell.state = { ...current, secret }
-  yield* withMerges(
-    cell,
-    store,
-    secret.key,
-    Effect.suspend(() => add(cell, store, queue, secret))
+  if (!current.changes.some(({ _tag }) => _tag === "Merge"))
+    return yield* add(cell, store, queue, secret, current.changes)
+  // What merges has to be in the store: a log-out of the other leads to it.
+  yield* Effect.andThen(
+    add(cell, store, queue, secret, nothing),
+    Effect.suspend(() => commit(cell, store, queue))
   )
 })
 
-const withMerges = <A>(
-  cell: Cell<A>,
-  store: Store,
-  successor: string,
-  save: Effect.Effect<void, SessionError>
-): Effect.Effect<void, SessionError> =>
-  cell.state._tag !== "Ended" && cell.state.changes.some(({ _tag }) => _tag === "Merge")
-    ? whileHeld(cell, store, successor, save)
-    : save
+const nothing: ReadonlyArray<never> = []
 
 const warnOfSeal = <A>({ records }: Cell<A>): Effect.Effect<void> =>
   Effect.logWarning(
@@ -98,11 +102,16 @@ const isTrivial = Effect.fnUntraced(function* <A>(cell: Cell<A>, state: New<A>) 
 })
 
 /** The next write: the same as the last one, if that was not confirmed and nothing was changed since. */
-const attempt = <A>(cell: Cell<A>, state: New<A> | Stored<A>, now: number): Effect.Effect<Attempt<A>> => {
+const attempt = <A>(
+  cell: Cell<A>,
+  state: New<A> | Stored<A>,
+  changes: ReadonlyArray<Change<A>>,
+  now: number
+): Effect.Effect<Attempt<A>> => {
   const last = state.attempts.at(-1)
-  if (last !== undefined && last.changes === state.changes) return Effect.succeed(last)
-  const contents = contentsToSave(cell, now)
-  return Effect.mapEager(cell.records.envelope.encode(contents), (text) => ({ text, contents, changes: state.changes }))
+  if (last !== undefined && last.changes === changes) return Effect.succeed(last)
+  const contents = contentsToSave(cell, changes === state.changes ? state.contents : state.base, now)
+  return Effect.mapEager(cell.records.envelope.encode(contents), (text) => ({ text, contents, changes }))
 }
 
 /** Notes that a write is being sent, so that it is recognised if it arrives and is not confirmed. */
@@ -112,19 +121,20 @@ const note = <A>(cell: Cell<A>, sent: Attempt<A>): void => {
   cell.state = { ...state, attempts: [...state.attempts, sent] }
 }
 
-/** Adds a new session. */
+/** Adds a new session, with all of its changes or with none. */
 const add = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
   queue: Queue<Kept<A>>,
-  { key, token }: Secret
+  { key, token }: Secret,
+  changes: ReadonlyArray<Change<A>>
 ): Effect.fn.Return<void, SessionError> {
   const { records, state } = cell
   if (state._tag !== "New") return
   const { undecodable } = state
   const now = yield* Clock.currentTimeMillis
-  if (records.endOf(state.contents) < now) return endCell(cell, undefined, queue)
-  const sent = yield* attempt(cell, state, now)
+  const sent = yield* attempt(cell, state, changes, now)
+  if (records.endOf(sent.contents) < now) return endCell(cell, undefined, queue)
   note(cell, sent)
   if (undecodable !== undefined) yield* store.replace(undecodable.key, undecodable.text, "", longAgo)
   const isAdded = yield* store.create(key, sent.text, records.expiryOf(sent.contents))
@@ -134,7 +144,7 @@ const add = Effect.fnUntraced(function* <A>(
   cell.state = saved(current, { key, text: mine.text, contents: mine.contents }, token, mine.changes)
   yield* records.telemetry.created
   // It was an earlier try that arrived.
-  if (mine !== sent && cell.state.changes.length > 0) yield* save(cell, store, queue, { key })
+  if (mine !== sent && cell.state.changes.length > 0) yield* commit(cell, store, queue)
 })
 
 /** The try that has arrived although it was not confirmed: nobody else has the key. */
@@ -198,7 +208,7 @@ const toWrite = <A>(
   if (state._tag !== "Stored") return Effect.succeed(done(undefined))
   const unchanged = { kept, made: state.changes }
   if (state.changes.length === 0 && !isTouched) return Effect.succeed(done(unchanged))
-  return Effect.mapEager(attempt(cell, state, now), (sent): Step<Outcome<A>> => {
+  return Effect.mapEager(attempt(cell, state, state.changes, now), (sent): Step<Outcome<A>> => {
     // Nothing to write, if the session still is what the changes were applied to.
     if (!isTouched && isUnchanged(sent.text, kept.text)) return isFresh ? done(unchanged) : look
     note(cell, sent)

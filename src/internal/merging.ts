@@ -4,12 +4,12 @@
  * The other session is replaced by a tombstone that still holds it. When this session is saved, the tombstone lets go of
  * the value; if this session turns out to have ended, or could not be saved, the other is put back.
  */
-import { Clock, Effect } from "effect"
+import { Clock, type DateTime, Effect } from "effect"
 import { bestEffort, type Cell } from "./cell.ts"
 import { isUnchanged, makeHold, makeId, makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
 import { asFound, done, type Found, graveEnd, type Records, type Step, type Store, write } from "./records.ts"
-import { type Change, change, type Kept, type Merge, makeEnded, type New, type Stored, withChanges } from "./state.ts"
+import { type Change, change, type Kept, type Merge, withChanges } from "./state.ts"
 import { hashToken, isToken } from "./token.ts"
 
 /** A session that is held for a merge. */
@@ -36,7 +36,11 @@ export const merge = Effect.fnUntraced(function* <A>(
   cell.state = change(cell.state, { _tag: "Merge", id: makeId(), other, combine })
 })
 
-/** Runs a commit while the sessions that it merges are held, and lets them go or puts them back afterwards. */
+/**
+ * Runs a commit while the sessions that it merges are held, and lets them go or puts them back afterwards.
+ *
+ * The session that takes them in is in the store already, so that a log-out of one that is held ends it at once.
+ */
 export const whileHeld = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
@@ -44,26 +48,20 @@ export const whileHeld = Effect.fnUntraced(function* <A>(
   save: Effect.Effect<void, SessionError>
 ): Effect.fn.Return<void, SessionError> {
   const claims = new Map<string, Claim<A>>()
-  yield* Effect.gen(function* () {
-    yield* claimAll(cell, store, successor, claims)
-    const before = cell.state
-    yield* save
-    const after = cell.state
-    const settled = after._tag === "Stored" ? release(cell, store, claims, after) : restore(cell, store, claims)
-    yield* Effect.onError(settled, () =>
-      // To be settled by the next try, which recognises what this one has saved.
-      Effect.sync(() => {
-        cell.state = before._tag !== "Ended" && after._tag === "Stored" ? asAttempt(before, after) : before
-      })
-    )
-  }).pipe(Effect.onError(() => bestEffort(restore(cell, cell.store, claims))))
+  const before = cell.state
+  yield* Effect.onError(Effect.andThen(claimAll(cell, store, successor, claims), save), () =>
+    bestEffort(restore(cell, cell.store, claims))
+  )
+  const { state } = cell
+  // Their values are in this session. What cannot be let go opens nothing, and goes when it expires.
+  if (state._tag === "Stored") return yield* Effect.ignore(release(cell, store, claims, state.key))
+  yield* Effect.onError(restore(cell, store, claims), () =>
+    // To be put back by the next try.
+    Effect.sync(() => {
+      cell.state = before
+    })
+  )
 })
-
-/** The state of before a write, which has arrived as `after`. */
-const asAttempt = <A>(before: New<A> | Stored<A>, after: Stored<A>): New<A> | Stored<A> => {
-  const attempt = { text: after.text, contents: after.base, changes: before.changes }
-  return { ...before, attempts: [...before.attempts, attempt] }
-}
 
 /** Holds the sessions that are to be merged, as they are by now, and drops those that have ended. */
 const claimAll = Effect.fnUntraced(function* <A>(
@@ -128,28 +126,14 @@ const otherIn = Effect.fnUntraced(function* <A>(
 const withOther = <A>(merge: Merge<A>, other: Kept<A>): Merge<A> =>
   isUnchanged(merge.other.text, other.text) ? merge : { ...merge, other }
 
-/** Lets go of the values that are saved now. If one was logged out meanwhile, its log-out ends this session too. */
-const release = Effect.fnUntraced(function* <A>(
-  cell: Cell<A>,
+/** Lets go of the values that are saved now. */
+const release = <A>(
+  { records }: Cell<A>,
   store: Store,
   claims: ReadonlyMap<string, Claim<A>>,
-  { key }: Stored<A>
-): Effect.fn.Return<void, SessionError> {
-  const { records } = cell
-  for (const { hold, merge } of claims.values()) {
-    const now = yield* Clock.currentTimeMillis
-    const isLoggedOut = yield* records.change(store, merge.other.key, undefined, (found) =>
-      Effect.succeed(
-        found._tag === "Tombstone" && found.text === hold
-          ? write(hold, makeTombstone(records.key, key), graveEnd(now), false)
-          : done(found._tag === "Tombstone" && found.isSealed)
-      )
-    )
-    if (!isLoggedOut) continue
-    yield* records.end(store, key, undefined)
-    cell.state = makeEnded(key, cell.state.contents)
-  }
-})
+  successor: string
+): Effect.Effect<void, SessionError> =>
+  settle(records, store, claims, (_, now) => [makeTombstone(records.key, successor), graveEnd(now)])
 
 /** Puts back what is still held. */
 const restore = <A>(
@@ -157,15 +141,25 @@ const restore = <A>(
   store: Store,
   claims: ReadonlyMap<string, Claim<A>>
 ): Effect.Effect<void, SessionError> =>
-  Effect.forEach(
-    claims.values(),
-    ({ hold, merge: { other } }) =>
-      records.change(store, other.key, undefined, (found) =>
-        Effect.succeed(
-          found._tag === "Tombstone" && found.text === hold && found.held !== undefined
-            ? write(hold, restamp(found.held), records.expiryOf(other.contents), undefined)
-            : done(undefined)
-        )
-      ),
-    { discard: true }
+  settle(records, store, claims, ({ contents, text }) => [restamp(text), records.expiryOf(contents)])
+
+/** Puts something in the place of each hold that is still there: neither sealed by a log-out nor gone. */
+const settle = <A>(
+  records: Records<A>,
+  store: Store,
+  claims: ReadonlyMap<string, Claim<A>>,
+  instead: (other: Kept<A>, now: number) => readonly [text: string, expiry: DateTime.Utc]
+): Effect.Effect<void, SessionError> =>
+  Effect.clockWith((clock) =>
+    Effect.forEach(
+      claims.values(),
+      ({ hold, merge: { other } }) =>
+        records.change(store, other.key, undefined, (found) => {
+          const [text, expiry] = instead(other, clock.currentTimeMillisUnsafe())
+          return Effect.succeed(
+            found._tag === "Tombstone" && found.text === hold ? write(hold, text, expiry, undefined) : done(undefined)
+          )
+        }),
+      { discard: true }
+    )
   )

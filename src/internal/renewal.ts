@@ -24,7 +24,7 @@ import {
 import { makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
 import { asFound, done, type Found, graveEnd, type Records, type Step, type Store, wait, write } from "./records.ts"
-import { type Change, type Contents, type Kept, type Secret, saved } from "./state.ts"
+import { type Change, type Contents, type Kept, type Renewal, type Secret, saved } from "./state.ts"
 import type { Queue } from "./turns.ts"
 
 /** The session under its new key, and the changes that are in it. */
@@ -42,20 +42,18 @@ export const renew = Effect.fnUntraced(function* <A>(
 ): Effect.fn.Return<void, SessionError> {
   const { state } = cell
   if (state._tag !== "Stored") return
-  const progress: Progress = { isBurying: false, isFinishing: false }
-  const moved = yield* Effect.onError(move(cell, store, knownOf(state, queue), secret, progress), () =>
-    progress.isBurying ? putBack(cell, secret, progress) : Effect.void
-  )
+  const moved = yield* Effect.onError(move(cell, store, knownOf(state, queue), secret), () => putBack(cell, secret))
   const current = cell.state
   if (moved === undefined || current._tag !== "Stored") return endCell(cell, state.key, queue)
   queue.seen = undefined
   cell.state = saved(current, moved.kept, secret.token, moved.made)
 })
 
-/** What has been asked of the store. */
-interface Progress {
-  isBurying: boolean
-  isFinishing: boolean
+/** Notes what is being asked of the store, for what has to be put back if it fails, now or in a later try. */
+const note = <A>(cell: Cell<A>, sent: Renewal["sent"]): void => {
+  const { state } = cell
+  if (state._tag !== "Stored" || state.renewal === undefined || state.renewal.sent === "session") return
+  cell.state = { ...state, renewal: { ...state.renewal, sent } }
 }
 
 /** The three steps. `undefined` if the session has ended. */
@@ -63,8 +61,7 @@ const move = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
   known: Found<A>,
-  secret: Secret,
-  progress: Progress
+  secret: Secret
 ): Effect.fn.Return<{ readonly kept: Kept<A>; readonly made: ReadonlyArray<Change<A>> } | undefined, SessionError> {
   const { records, state } = cell
   if (state._tag !== "Stored") return
@@ -72,17 +69,13 @@ const move = Effect.fnUntraced(function* <A>(
   while (true) {
     const patience = makePatience()
     const pending: Pending<A> | undefined = yield* records.change(store, state.key, found, (found) =>
-      Effect.tap(toBury(cell, store, found, secret, patience), (step) =>
-        Effect.sync(() => {
-          progress.isBurying ||= step._tag === "Write"
-        })
-      )
+      toBury(cell, store, found, secret, patience)
     )
     if (pending === undefined) {
       yield* store.delete(secret.key)
       return
     }
-    progress.isFinishing = true
+    note(cell, "session")
     const kept: Kept<A> | "Gone" | undefined = yield* finish(cell, store, secret, pending)
     if (kept === undefined) return
     if (kept !== "Gone") return { kept, made: pending.made }
@@ -112,6 +105,7 @@ const toBury = Effect.fnUntraced(function* <A>(
   }
   const pending = yield* prepare(cell, store, secret)
   // Its own tombstone, left by an earlier try, is written again: a log-out may seal it while the first step is taken.
+  note(cell, "tombstone")
   return write(found.text, tombstone, graveEnd(yield* Clock.currentTimeMillis), pending)
 })
 
@@ -123,7 +117,7 @@ const prepare = Effect.fnUntraced(function* <A>(
   const { records, state } = cell
   const now = yield* Clock.currentTimeMillis
   const made = state._tag === "Ended" ? [] : state.changes
-  const contents = { ...contentsToSave(cell, now), issuedAt: Math.floor(now) }
+  const contents = { ...contentsToSave(cell, state.contents, now), issuedAt: Math.floor(now) }
   const text = yield* records.envelope.encode(contents, { isPending: true })
   let isThere = false
   while (!isThere) {
@@ -167,9 +161,10 @@ const stepToFinish = <A>(
  * Puts the old session back after a renewal that was cut off. Best effort, as the store may be what failed; a commit that
  * is tried again goes on from whatever is there.
  */
-const putBack = <A>(cell: Cell<A>, secret: Secret, { isFinishing }: Progress): Effect.Effect<void> => {
+const putBack = <A>(cell: Cell<A>, secret: Secret): Effect.Effect<void> => {
   const { records, state, store } = cell
-  if (state._tag !== "Stored") return Effect.void
+  if (state._tag !== "Stored" || state.renewal === undefined || state.renewal.sent === "nothing") return Effect.void
+  const { sent } = state.renewal
   const tombstone = makeTombstone(records.key, secret.key)
   // Another write than the one that was loaded, so that a tombstone which is still on its way does not arrive.
   const text = restamp(state.text)
@@ -185,5 +180,5 @@ const putBack = <A>(cell: Cell<A>, secret: Secret, { isFinishing }: Progress): E
   )
   // First, or a new session would stay whose token nobody has. A pending one goes by itself.
   const remove = store.delete(secret.key)
-  return bestEffort(Effect.andThen(isFinishing ? remove : Effect.ignore(remove), restore))
+  return bestEffort(Effect.andThen(sent === "session" ? remove : Effect.ignore(remove), restore))
 }

@@ -151,7 +151,7 @@ export class Handle<A> {
         }
         case "Stored":
           this.#cell.state = change(
-            { ...state, renewal: state.renewal ?? makeSecret() },
+            { ...state, renewal: state.renewal ?? { ...makeSecret(), sent: "nothing" } },
             { _tag: "Update", apply: startAnew }
           )
       }

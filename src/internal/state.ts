@@ -55,6 +55,12 @@ export interface Secret {
   readonly key: string
 }
 
+/** A renewal that the next commit makes, or has begun. */
+export interface Renewal extends Secret {
+  /** How far it has come, as far as is known: what was asked of the store may or may not have arrived. */
+  readonly sent: "nothing" | "tombstone" | "session"
+}
+
 /** A write that was sent to the store and not confirmed. If it is found there, these changes have been made. */
 export interface Attempt<A> {
   readonly text: string
@@ -89,8 +95,8 @@ export interface Stored<A> extends Changing<A> {
   /** `undefined` if the session was found by its key, as in a list. */
   readonly token: string | undefined
   readonly text: string
-  /** The next token, if `renewToken` asked for one. */
-  readonly renewal: Secret | undefined
+  /** What `renewToken` asked for. */
+  readonly renewal: Renewal | undefined
 }
 
 /** Logged out, renewed elsewhere or expired: what is still changed is saved nowhere. */
