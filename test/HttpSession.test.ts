@@ -7,7 +7,6 @@ import {
   Deferred,
   Duration,
   Effect,
-  Exit,
   Fiber,
   Layer,
   Logger,
@@ -263,18 +262,9 @@ describe("HttpSession", () => {
       ["SameSite=None without secure", { sameSite: "none", secure: false }, "needs secure: true"],
       ["partitioned without secure", { partitioned: true, secure: false }, "needs secure: true"]
     ] as const) {
-      it.effect(
-        `refuses ${what} when it is built, with a message that says why`,
-        test(() =>
-          Effect.gen(function* () {
-            const layer = Layer.provide(HttpSession.middleware(UserSession, { cookie }).layer, MemStore.layer)
-            const exit = yield* Effect.exit(Layer.build(layer))
-            const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : exit
-            assert.instanceOf(defect, TypeError)
-            assert.include(defect.message, message)
-          })
-        )
-      )
+      it(`refuses ${what}, with a message that says why`, () => {
+        assert.throws(() => HttpSession.middleware(UserSession, { cookie }), TypeError, message)
+      })
     }
 
     for (const cookie of [
@@ -568,7 +558,7 @@ describe("HttpSession", () => {
     }
 
     it.effect(
-      "counts as the first of its name, and in whatever encoding",
+      "is found among others, with spaces, tabs and quotes around it, and under no other name",
       test(() =>
         Effect.gen(function* () {
           const browser = yield* serve(routes({ "/": read, "/visit": visit }))
@@ -576,16 +566,204 @@ describe("HttpSession", () => {
           const token = browser.cookies.session ?? ""
           const encoded = `%${token.charCodeAt(0).toString(16)}${token.slice(1)}`
           for (const [cookie, visits] of [
-            [`session=${token}; session=other`, 1],
-            [`session=other; session=${token}`, 0],
-            [`session="${token}"`, 1],
-            [`session=${encoded}`, 1],
             [`a=b;session=${token};c`, 1],
-            [`Session=${token}`, 0]
+            [`session=${token}`, 1],
+            [`; ;session=${token};`, 1],
+            [`a; \t session \t = \t ${token} \t ; b=c`, 1],
+            [`xsession=a; session=${token}`, 1],
+            [`a=session; session=${token}`, 1],
+            [`session; session=${token}`, 1],
+            [`session="${token}"`, 1],
+            [`session="${token}`, 0],
+            [`session=""${token}""`, 0],
+            [`session=${encoded}`, 0],
+            [`session=${token}x`, 0],
+            [`session=x${token}`, 0],
+            [`session=${token} x`, 0],
+            [`session==${token}`, 0],
+            [`=session=${token}`, 0],
+            [`Session=${token}`, 0],
+            [`xsession=${token}`, 0],
+            [`sessionx=${token}`, 0],
+            [`x session=${token}`, 0],
+            [`session x=${token}`, 0],
+            [`a=b, session=${token}`, 0],
+            [`\xa0session=${token}`, 0],
+            [`a=b;\xa0session=${token}`, 0],
+            [`session\xa0=${token}`, 0],
+            [`session=\xa0${token}`, 0],
+            [`session=${token}\xa0`, 0],
+            [`\fsession=${token}`, 0]
           ] as const) {
             const { text } = yield* browser.send("/", { headers: { cookie } })
             assert.deepStrictEqual(JSON.parse(text), { visits }, cookie)
           }
+        })
+      )
+    )
+
+    it.effect(
+      "is read without a look at the rest of the header, which may be hostile",
+      test(() =>
+        Effect.gen(function* () {
+          const unread = HttpRouter.middleware(
+            (route) =>
+              Effect.tap(HttpServerRequest.HttpServerRequest, (request) =>
+                Effect.sync(() =>
+                  Object.defineProperty(request, "cookies", { get: () => assert.fail("all cookies were decoded") })
+                )
+              ).pipe(Effect.andThen(route)),
+            { global: true }
+          )
+          const layer = Layer.provide(routes({ "/": read, "/visit": visit, "/log-out": logOut }), unread)
+          const browser = yield* serve(layer)
+          yield* browser.send("/visit")
+          const cookie = `${"a=%;".repeat(3400)}session=${browser.cookies.session}`
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/", { headers: { cookie } })).text), { visits: 1 })
+          const { response } = yield* browser.send("/log-out", { headers: { cookie } })
+          assert.lengthOf(response.headers.getSetCookie(), 1)
+        })
+      )
+    )
+
+    it.effect(
+      "that is there several times counts by the first that opens a session",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/": read, "/visit": visit }))
+          yield* browser.send("/visit")
+          const token = browser.cookies.session ?? ""
+          const other = browser.another()
+          yield* Effect.replicateEffect(other.send("/visit"), 2)
+          const another = other.cookies.session ?? ""
+          const unknown = (letter: string) => `session=${letter.repeat(43)}`
+          for (const [cookies, visits] of [
+            [[`session=${token}`, "session=garbage"], 1],
+            [["session=garbage", `session=${token}`], 1],
+            [[unknown("a"), `session=${token}`], 1],
+            [[`session=${token}`, `session=${another}`], 1],
+            [[`session=${another}`, `session=${token}`], 2],
+            [[...Array(100).fill("session=garbage"), `session=${token}`], 1],
+            [[...Array(100).fill(unknown("a")), `session=${token}`], 1],
+            [[unknown("a"), unknown("b"), unknown("c"), `session=${token}`], 1],
+            // Each may cost a look-up, hence the bound.
+            [[unknown("a"), unknown("b"), unknown("c"), unknown("d"), `session=${token}`], 0]
+          ] as const) {
+            const { response, text } = yield* browser.send("/", { headers: { cookie: cookies.join("; ") } })
+            assert.deepStrictEqual(JSON.parse(text), { visits })
+            assert.deepStrictEqual(response.headers.getSetCookie(), [])
+          }
+        })
+      )
+    )
+
+    it.effect(
+      "that is there several times is looked up no more often than it takes",
+      test(() =>
+        Effect.gen(function* () {
+          const store = yield* SessionStore
+          let finds = 0
+          const find = (token: string) =>
+            Effect.suspend(() => {
+              finds++
+              return store.find(token)
+            })
+          const counting = { ...store, find }
+          const browser = yield* serve(routes({ "/": read, "/visit": visit }), counting)
+          yield* browser.send("/visit")
+          const { session = "" } = browser.cookies
+          for (const [tokens, expected] of [
+            [["garbage"], 0],
+            [[session], 1],
+            [[session, "a".repeat(43)], 1],
+            [["a".repeat(43), "a".repeat(43)], 1],
+            [["a".repeat(43), session, "b".repeat(43)], 2],
+            [["a", "b", "c", "d", "e", "f"].map((letter) => letter.repeat(43)), 4]
+          ] as const) {
+            finds = 0
+            yield* browser.send("/", { headers: { cookie: tokens.map((token) => `session=${token}`).join("; ") } })
+            assert.strictEqual(finds, expected)
+          }
+        })
+      )
+    )
+
+    it.effect(
+      "that is there several times: a change goes to the session that opened, and a log-out ends every one",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/": read, "/visit": visit, "/log-out": logOut }))
+          const [first, second, apart] = [browser.another(), browser.another(), browser.another()]
+          for (const each of [first, second, apart]) yield* each.send("/visit")
+          const cookie = [first, second].map(({ cookies }) => `session=${cookies.session}`).join("; ")
+          const { response, text } = yield* browser.send("/visit", {
+            headers: { cookie: `session=garbage; ${cookie}` }
+          })
+          assert.strictEqual(text, "2")
+          assert.deepStrictEqual(response.headers.getSetCookie(), [])
+          assert.deepStrictEqual(JSON.parse((yield* second.send("/")).text), { visits: 1 })
+
+          const { received } = yield* browser.send("/log-out", { headers: { cookie: `session=garbage; ${cookie}` } })
+          assert.deepStrictEqual(received.cookies.session?.options?.maxAge, Duration.zero)
+          for (const each of [first, second]) {
+            assert.deepStrictEqual(JSON.parse((yield* each.send("/")).text), { visits: 0 })
+          }
+          assert.deepStrictEqual(JSON.parse((yield* apart.send("/")).text), { visits: 1 })
+          assert.strictEqual(yield* (yield* MemStore).size, 1)
+        })
+      )
+    )
+
+    it.effect(
+      "that is there several times: a log-out that cannot end one of them fails, and can be tried again",
+      test(() =>
+        Effect.gen(function* () {
+          const store = yield* SessionStore
+          let isDown = false
+          const failing = { ...store, delete: (token: string) => (isDown ? down("delete")() : store.delete(token)) }
+          const browser = yield* serve(routes({ "/": read, "/visit": visit, "/log-out": logOut }), failing)
+          const other = browser.another()
+          for (const each of [browser, other]) yield* each.send("/visit")
+          const cookie = [browser, other].map(({ cookies }) => `session=${cookies.session}`).join("; ")
+          isDown = true
+          const { response } = yield* browser.send("/log-out", { headers: { cookie } })
+          assert.strictEqual(response.status, 500)
+          assert.deepStrictEqual(response.headers.getSetCookie(), [])
+          isDown = false
+          yield* browser.send("/log-out", { headers: { cookie } })
+          assert.strictEqual(yield* (yield* MemStore).size, 0)
+        }).pipe(silent)
+      )
+    )
+
+    it.effect(
+      "has the priority that it was given",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* serve(routes({ "/": visit }, { cookie: { priority: "high" } }))
+          assert.include((yield* browser.send("/")).response.headers.getSetCookie()[0], "; Priority=High;")
+        })
+      )
+    )
+
+    it.effect(
+      "is removed with all else that the browser keeps, if the application says so",
+      test(() =>
+        Effect.gen(function* () {
+          const farewell = Effect.tap(logOut, () => visit)
+          const handlers = { "/": read, "/visit": visit, "/log-out": logOut, "/farewell": farewell }
+          const browser = yield* serve(routes(handlers, { clearSiteData: true }))
+          const cleared = Effect.fnUntraced(function* (path: string) {
+            return (yield* browser.send(path)).response.headers.get("clear-site-data")
+          })
+          // Not without a cookie to remove, nor with another one to set.
+          for (const path of ["/log-out", "/", "/visit", "/visit", "/farewell"]) {
+            assert.isNull(yield* cleared(path), path)
+          }
+          assert.strictEqual(yield* cleared("/log-out"), '"cache", "cookies", "storage"')
+          const plain = yield* serve(routes({ "/visit": visit, "/log-out": logOut }))
+          yield* plain.send("/visit")
+          assert.isNull((yield* plain.send("/log-out")).response.headers.get("clear-site-data"))
         })
       )
     )
@@ -1144,13 +1322,16 @@ describe("HttpSession", () => {
     )
   })
 
-  describe("apiMiddleware", () => {
+  describe("api", () => {
     class Denied extends Schema.TaggedError<Denied>()("Denied", {}, { httpApiStatus: 403 }) {}
+
+    const Sessions = HttpSession.middleware(UserSession)
+    const Named = HttpSession.middleware(UserSession, { cookie: { name: "id" } })
 
     class Plain extends HttpApiMiddleware.Service<Plain, { provides: UserSession }>()("test/Plain") {}
 
     class Secured extends HttpApiMiddleware.Service<Secured, { provides: UserSession }>()("test/Secured", {
-      security: { session: HttpSession.security("id") }
+      security: { session: Named.security }
     }) {}
 
     const visitOf = (path: `/${string}`) => HttpApiEndpoint.post("visit", path, { success: Schema.Int })
@@ -1174,10 +1355,10 @@ describe("HttpSession", () => {
         )
       ]),
       Layer.provide([
-        Layer.effect(Plain, HttpSession.apiMiddleware(UserSession)),
+        Layer.effect(Plain, Sessions.api),
         Layer.effect(
           Secured,
-          Effect.map(HttpSession.apiMiddleware(UserSession, { cookie: { name: "id" } }), (session) => ({ session }))
+          Effect.map(Named.api, (session) => ({ session }))
         )
       ]),
       Layer.provide(HttpServer.layerServices)
@@ -1203,7 +1384,7 @@ describe("HttpSession", () => {
     }
 
     it("declares the cookie to OpenAPI", () => {
-      assert.strictEqual(HttpSession.security().key, "session")
+      assert.include(Sessions.security, { _tag: "ApiKey", in: "cookie", key: "session" })
       const { components, paths } = OpenApi.fromApi(Api)
       assert.deepStrictEqual(components.securitySchemes.session, { type: "apiKey", name: "id", in: "cookie" })
       assert.deepStrictEqual(paths["/secured/visit"]?.post?.security, [{ session: [] }])

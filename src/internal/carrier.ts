@@ -1,0 +1,126 @@
+/**
+ * What takes tokens from client to server and back: the session cookie, or the header `Authorization`.
+ */
+import { Clock, DateTime, Duration, Effect, Option, Redacted } from "effect"
+import type { HttpServerRequest, HttpServerResponse } from "effect/http"
+import { HttpApiSecurity } from "effect/http-api"
+import type * as Session from "../Session.ts"
+import { isWebSocket, isWithheld } from "./crossOrigin.ts"
+import { sealCarrier } from "./session.ts"
+import * as SessionCookie from "./sessionCookie.ts"
+
+type Request = HttpServerRequest.HttpServerRequest
+type Response = HttpServerResponse.HttpServerResponse
+
+export interface Carrier {
+  /** Describes it to OpenAPI. */
+  readonly security: HttpApiSecurity.ApiKey | HttpApiSecurity.Http
+  /** Says to caches what the response depends on. */
+  readonly vary: (response: Response) => Response
+  /** The tokens to try, in order. */
+  readonly tokensOf: (request: Request) => ReadonlyArray<string>
+  /** Whether no response to this request can bring a new token to the client. */
+  readonly isOneWay: (request: Request) => boolean
+  /** Whether a response carries the token; if not, the handler has to hand it out. */
+  readonly isCarriedByResponse: boolean
+  /** Commits the session, and has the response carry what there is to carry. */
+  readonly commit: <A>(
+    session: Session.Session<A>,
+    request: Request,
+    response: Response
+  ) => Effect.Effect<Response, Session.SessionError>
+}
+
+// Effect commits before a response where nothing can be interrupted. A store that hangs has to be.
+const commit = <A>(session: Session.Session<A>) => Effect.interruptible(session.commit)
+
+const lifetimeOf = (expiry: DateTime.Utc, now: number): SessionCookie.Attributes => {
+  const millis = DateTime.toEpochMillis(expiry)
+  return {
+    maxAge: Duration.seconds(Math.max(Math.ceil((millis - now) / 1000), 0)),
+    expires: new Date(Math.ceil(millis / 1000) * 1000)
+  }
+}
+
+/** Warns once of a cookie that browsers drop. */
+const makeWarning = (key: string, cookie: SessionCookie.SessionCookie) => {
+  let isWarned = !cookie.attributes.secure
+  return (request: Request) =>
+    Effect.suspend(() => {
+      if (isWarned || !SessionCookie.isOverPlainHttp(request)) return Effect.void
+      isWarned = true
+      return Effect.logWarning(
+        `${key}: a secure cookie was set over plain HTTP. Browsers drop it, and every request starts a new ` +
+          `session. Serve HTTPS; to develop, use http://localhost, or the cookie option secure: false. ` +
+          `Behind a proxy that ends TLS, have it send X-Forwarded-Proto.`
+      )
+    })
+}
+
+/** The cookie; the key is that of the session class, for warnings. */
+export const cookie = (
+  key: string,
+  cookie: SessionCookie.SessionCookie,
+  options: { readonly persist: boolean; readonly clearSiteData: boolean; readonly sameSite: "lax" | "strict" | "none" }
+): Carrier => {
+  const { name } = cookie
+  const warn = makeWarning(key, cookie)
+  const isPersistent = (rememberMe: boolean): boolean => options.persist || rememberMe
+
+  const send = (
+    request: Request,
+    response: Response,
+    { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token }: Session.Committed
+  ): Effect.Effect<Response> => {
+    const persistent = isPersistent(rememberMe)
+    const isPersistenceNew = isRememberMeNew && persistent !== isPersistent(!rememberMe)
+    if (!isTokenNew && !isPersistenceNew && !(persistent && isExpiryNew)) return Effect.succeed(response)
+    return Effect.andThen(
+      warn(request),
+      Effect.map(Clock.currentTimeMillis, (now) =>
+        SessionCookie.set(response, cookie, Redacted.value(token), persistent ? lifetimeOf(expiry, now) : {})
+      )
+    )
+  }
+
+  const sendNothing = (request: Request, response: Response, status: Session.Status): Response => {
+    if (status !== "destroyed" || !SessionCookie.isIn(request.headers.cookie, name)) return response
+    const removed = SessionCookie.remove(response, cookie)
+    return options.clearSiteData ? SessionCookie.clearSiteData(removed) : removed
+  }
+
+  return {
+    security: HttpApiSecurity.apiKey({ in: "cookie", key: name }),
+    vary: SessionCookie.vary,
+    tokensOf: (request) => SessionCookie.tokensOf(request.headers.cookie, name),
+    // The head of an upgrade takes no cookie; and a cookie that the browser kept back must not be pushed out by another.
+    isOneWay: (request) =>
+      isWebSocket(request) ||
+      (isWithheld(request, options.sameSite) && !SessionCookie.isIn(request.headers.cookie, name)),
+    isCarriedByResponse: true,
+    commit: (session, request, response) =>
+      Effect.flatMap(commit(session), (committed) => {
+        // What is done to the session from here on, as by a body that streams, comes too late for a cookie.
+        sealCarrier(session)
+        return Option.isSome(committed)
+          ? send(request, response, committed.value)
+          : Effect.map(session.status, (status) => sendNothing(request, response, status))
+      })
+  }
+}
+
+const bearerShape = /^bearer +([\w-]{43})$/i
+
+/** The header; a new token is for the handler to hand out, and what it has not handed out by then is not saved. */
+export const bearer: Carrier = {
+  security: HttpApiSecurity.bearer,
+  vary: SessionCookie.varyByAuthorization,
+  tokensOf: ({ headers }) => bearerShape.exec(headers.authorization ?? "")?.slice(1) ?? [],
+  isOneWay: () => false,
+  isCarriedByResponse: false,
+  commit: (session, _request, response) =>
+    Effect.suspend(() => {
+      sealCarrier(session)
+      return Effect.as(commit(session), response)
+    })
+}
