@@ -12,12 +12,21 @@ import {
   Logger,
   Redacted,
   Ref,
+  References,
   Schema,
   type Scope,
   Stream
 } from "effect"
 import { Cookies, HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
-import { HttpApi, HttpApiBuilder, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware, OpenApi } from "effect/http-api"
+import {
+  HttpApi,
+  HttpApiBuilder,
+  HttpApiEndpoint,
+  HttpApiGroup,
+  HttpApiMiddleware,
+  HttpApiSecurity,
+  OpenApi
+} from "effect/http-api"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
 import { HttpSession } from "effect-sessions/http"
@@ -127,7 +136,7 @@ const test =
   () =>
     Effect.provide(effect(), memory)
 
-const down = (operation: "find" | "commit" | "replace" | "delete") => () =>
+const down = (operation: "find" | "create" | "replace") => () =>
   Effect.fail(new SessionStoreError({ operation, cause: new Error("the cable is out") }))
 
 const silent = Effect.provide(Logger.layer([]))
@@ -377,7 +386,7 @@ describe("HttpSession", () => {
         Effect.gen(function* () {
           const remember = (rememberMe: boolean) =>
             Effect.gen(function* () {
-              yield* (yield* UserSession).rememberMe(rememberMe)
+              yield* (yield* UserSession).setRememberMe(rememberMe)
               return HttpServerResponse.empty()
             })
           const browser = yield* serve(
@@ -720,7 +729,8 @@ describe("HttpSession", () => {
         Effect.gen(function* () {
           const store = yield* SessionStore
           let isDown = false
-          const failing = { ...store, delete: (token: string) => (isDown ? down("delete")() : store.delete(token)) }
+          const replace: typeof store.replace = (...all) => (isDown ? down("replace")() : store.replace(...all))
+          const failing = { ...store, replace }
           const browser = yield* serve(routes({ "/": read, "/visit": visit, "/log-out": logOut }), failing)
           const other = browser.another()
           for (const each of [browser, other]) yield* each.send("/visit")
@@ -773,7 +783,7 @@ describe("HttpSession", () => {
       test(() =>
         Effect.gen(function* () {
           const remember = Effect.gen(function* () {
-            yield* (yield* UserSession).rememberMe(true)
+            yield* (yield* UserSession).setRememberMe(true)
             return HttpServerResponse.empty()
           })
           const browser = yield* serve(routes({ "/visit": visit, "/remember": remember }))
@@ -1142,7 +1152,7 @@ describe("HttpSession", () => {
         const logged: Array<unknown> = []
         return Effect.gen(function* () {
           const store = yield* SessionStore
-          const browser = yield* serve(routes({ "/": visit }), { ...store, commit: down("commit") })
+          const browser = yield* serve(routes({ "/": visit }), { ...store, create: down("create") })
           const { response, text } = yield* browser.send("/")
           assert.strictEqual(response.status, 500)
           assert.strictEqual(text, "")
@@ -1160,7 +1170,7 @@ describe("HttpSession", () => {
           const store = yield* SessionStore
           const onError = (error: Session.SessionError) =>
             Effect.succeed(HttpServerResponse.text(`try later: ${error._tag}`, { status: 503 }))
-          const failing = { ...store, find: down("find"), commit: down("commit") }
+          const failing = { ...store, find: down("find"), create: down("create") }
           const browser = yield* serve(routes({ "/": visit }, { onError }), failing)
           for (const cookie of [undefined, "a".repeat(43)]) {
             if (cookie !== undefined) browser.cookies = { session: cookie }
@@ -1178,7 +1188,7 @@ describe("HttpSession", () => {
       test(() =>
         Effect.gen(function* () {
           const store = yield* SessionStore
-          const failing = { ...store, find: down("find"), commit: down("commit") }
+          const failing = { ...store, find: down("find"), create: down("create") }
           const browser = yield* serve(routes({ "/": visit }, { onError: () => Effect.die("bug") }), failing)
           for (const cookies of [{}, { session: "a".repeat(43) }]) {
             browser.cookies = cookies
@@ -1196,7 +1206,7 @@ describe("HttpSession", () => {
           const throwing = Logger.make(() => {
             throw new Error("no disk")
           })
-          const dying = { ...store, find: () => Effect.die("bug"), commit: down("commit") }
+          const dying = { ...store, find: () => Effect.die("bug"), create: down("create") }
           const browser = yield* serve(routes({ "/": visit }), dying)
           for (const cookies of [{}, { session: "a".repeat(43) }]) {
             browser.cookies = cookies
@@ -1213,12 +1223,12 @@ describe("HttpSession", () => {
       test(() =>
         Effect.gen(function* () {
           const store = yield* SessionStore
-          const hanging: SessionStore["Service"]["commit"] = () =>
+          const hanging: SessionStore["Service"]["create"] = () =>
             Effect.never.pipe(
               Effect.timeout("5 seconds"),
-              Effect.mapError((cause) => new SessionStoreError({ operation: "commit", cause }))
+              Effect.mapError((cause) => new SessionStoreError({ operation: "create", cause }))
             )
-          const browser = yield* serve(routes({ "/": visit }), { ...store, commit: hanging })
+          const browser = yield* serve(routes({ "/": visit }), { ...store, create: hanging })
           const fiber = yield* Effect.forkChild(browser.send("/"), { startImmediately: true })
           yield* TestClock.adjust("5 seconds")
           assert.strictEqual((yield* Fiber.join(fiber)).response.status, 500)
@@ -1232,7 +1242,7 @@ describe("HttpSession", () => {
         Effect.gen(function* () {
           const store = yield* SessionStore
           const layer = routes({ "/": read, "/visit": visit, "/log-out": logOut })
-          const browser = yield* serve(layer, { ...store, delete: down("delete") })
+          const browser = yield* serve(layer, { ...store, replace: down("replace") })
           yield* browser.send("/visit")
           assert.strictEqual((yield* browser.send("/log-out")).response.status, 500)
           assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 1 })
@@ -1279,6 +1289,180 @@ describe("HttpSession", () => {
         }).pipe(silent)
       )
     )
+  })
+
+  describe("too many commits at once", () => {
+    it.effect(
+      "are answered with a 503",
+      test(() =>
+        Effect.gen(function* () {
+          const open = () => Effect.fail(new Session.SessionBusyError({ session: UserSession.key }))
+          const busy: typeof UserSession = Object.assign(Object.create(UserSession), { open })
+          const layer = HttpRouter.add("GET", "/", visit).pipe(Layer.provide(HttpSession.middleware(busy).layer))
+          const { response, text } = yield* (yield* serve(layer)).send("/")
+          assert.strictEqual(response.status, 503)
+          assert.strictEqual(text, "")
+        }).pipe(silent)
+      )
+    )
+  })
+
+  describe("a route that does not count as use", () => {
+    it.effect(
+      "keeps no session from going idle, and still saves what it changes",
+      test(() =>
+        Effect.gen(function* () {
+          const idle = HttpSession.middleware(IdleSession)
+          const on = (path: `/${string}`, f: (n: number) => number) =>
+            HttpRouter.add(
+              "GET",
+              path,
+              Effect.gen(function* () {
+                const session = yield* IdleSession
+                yield* session.update(f)
+                return HttpServerResponse.text(String(yield* session.get))
+              })
+            )
+          const polls = Layer.merge(
+            on("/poll", (n) => n),
+            on("/poll-and-count", (n) => n + 1)
+          )
+          const browser = yield* serve(
+            Layer.merge(
+              Layer.provide(
+                on("/use", (n) => n + 1),
+                idle.layer
+              ),
+              Layer.provide(polls, idle.with({ touch: false }).layer)
+            )
+          )
+          yield* browser.send("/use")
+          yield* TestClock.adjust("15 minutes")
+          for (const [path, text] of [
+            ["/poll", "1"],
+            ["/poll-and-count", "2"]
+          ] as const) {
+            const answer = yield* browser.send(path)
+            assert.strictEqual(answer.text, text)
+            assert.deepStrictEqual(answer.response.headers.getSetCookie(), [])
+          }
+          const { cookies } = browser
+          yield* TestClock.adjust("6 minutes")
+          browser.cookies = cookies
+          assert.strictEqual((yield* browser.send("/poll")).text, "0")
+        })
+      )
+    )
+  })
+
+  describe("a request of another origin", () => {
+    for (const origin of [
+      "",
+      "null",
+      "*",
+      "app.example.com",
+      "https://",
+      "https://app.example.com/",
+      "https://app.example.com/path",
+      "https://app.example.com?a",
+      "https://app.example.com#a",
+      "https://user@app.example.com",
+      "https://App.example.com",
+      "HTTPS://app.example.com",
+      "https://app.example.com:443",
+      "http://app.example.com:80",
+      "https://app.example.com:99999",
+      "https://*.example.com",
+      " https://app.example.com",
+      "https://app.example.com https://other.example.com"
+    ]) {
+      it(`cannot be trusted as ${JSON.stringify(origin)}, which no browser sends`, () => {
+        assert.throws(
+          () => HttpSession.middleware(UserSession, { crossOrigin: { trusted: ["https://example.com", origin] } }),
+          TypeError,
+          "the trusted origin"
+        )
+      })
+    }
+
+    it("can be trusted as any that browsers send", () => {
+      const trusted = ["https://example.com", "http://localhost:3000", "http://[::1]:3000", "app://mobile"]
+      HttpSession.middleware(UserSession, { crossOrigin: { trusted } })
+    })
+
+    it.effect(
+      "is refused with a log at debug level that says why",
+      test(() =>
+        withLog((logged) =>
+          Effect.gen(function* () {
+            const browser = yield* serve(routes({ "/": visit }))
+            for (const headers of [
+              { "sec-fetch-site": "cross-site" },
+              { origin: "https://evil.example" },
+              { origin: "x".repeat(1000) }
+            ]) {
+              const { response, text } = yield* browser.send("/", { method: "POST", headers })
+              assert.strictEqual(response.status, 403)
+              assert.strictEqual(text, "Refused: a page of another origin made this request")
+            }
+            const refused = "Debug: test/UserSession: a POST request of another origin was refused:"
+            assert.deepStrictEqual(logged, [
+              `${refused} Sec-Fetch-Site is "cross-site"`,
+              `${refused} Origin is "https://evil.example", and the host "localhost"`,
+              `${refused} Origin is "${"x".repeat(200)}", and the host "localhost"`
+            ])
+          }).pipe(Effect.provideService(References.MinimumLogLevel, "Debug"))
+        )
+      )
+    )
+
+    it.effect(
+      "is refused also if the logger throws",
+      test(() =>
+        Effect.gen(function* () {
+          const throwing = Logger.make(() => {
+            throw new Error("no disk")
+          })
+          const browser = yield* serve(routes({ "/": visit }))
+          const { response } = yield* browser
+            .send("/", { method: "POST", headers: { "sec-fetch-site": "cross-site" } })
+            .pipe(Effect.provide(Logger.layer([throwing])), Effect.provideService(References.MinimumLogLevel, "Debug"))
+          assert.strictEqual(response.status, 403)
+        })
+      )
+    )
+
+    it.effect(
+      "starts no session that would push another out, and says so at debug level",
+      test(() =>
+        withLog((logged) =>
+          Effect.gen(function* () {
+            const browser = yield* serve(routes({ "/": read, "/visit": visit }, { cookie: { sameSite: "strict" } }))
+            const headers = { "sec-fetch-site": "cross-site", "sec-fetch-dest": "document" }
+            yield* browser.send("/", { headers })
+            assert.deepStrictEqual(logged, [])
+            const { received } = yield* browser.send("/visit", { headers })
+            assert.deepStrictEqual(received.cookies, {})
+            assert.match(logged.join(), /^Debug: test\/UserSession: a new session was not saved/)
+          }).pipe(Effect.provideService(References.MinimumLogLevel, "Debug"))
+        )
+      )
+    )
+  })
+
+  describe("the carrier", () => {
+    for (const options of [
+      { carrier: "bearer", cookie: {} },
+      { carrier: "bearer", clearSiteData: true }
+    ] as const) {
+      it(`contradicts what is of the cookie: ${JSON.stringify(options)}`, () => {
+        assert.throws(() => HttpSession.middleware(UserSession, options), TypeError, "has no cookie")
+      })
+    }
+
+    it("is described to OpenAPI as a bearer token, if it is one", () => {
+      assert.strictEqual(HttpSession.middleware(UserSession, { carrier: "bearer" }).security, HttpApiSecurity.bearer)
+    })
   })
 
   describe("requests at once", () => {

@@ -67,7 +67,7 @@ const logIn = Effect.gen(function* () {
   const { name, remember } = form.value
   yield* session.renewToken // whoever knew the token before does not know this one
   yield* session.set({ name, count: 0, flash: `Welcome, ${name}!` })
-  yield* session.rememberMe(remember === "on")
+  yield* session.setRememberMe(remember === "on")
   return redirect("/account")
 })
 

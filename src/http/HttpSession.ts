@@ -325,8 +325,8 @@ const fail = (key: string, cause: Cause.Cause<unknown>, response: Response): Eff
 const makeOnError =
   (key: string): Settings<never, string, never>["onError"] =>
   (error) => {
-    const tag: string = error._tag
-    return fail(key, Cause.fail(error), tag === "SessionBusyError" ? serviceUnavailable : internalServerError)
+    const response = error._tag === "SessionBusyError" ? serviceUnavailable : internalServerError
+    return fail(key, Cause.fail(error), response)
   }
 
 const logRefusal = (key: string, { method }: Request, reason: string): Effect.Effect<void> =>
@@ -343,8 +343,7 @@ const openFirst = Effect.fnUntraced(function* <Self, Id extends string, A>(
   for (const token of tokens) {
     const opened = yield* session.open(redact(token), openOptions)
     if (Option.isSome(yield* opened.token)) return opened
-    const status: string = yield* opened.status
-    if (status === "ended") ended ??= opened
+    if ((yield* opened.status) === "ended") ended ??= opened
   }
   // A late request with the token of before a renewal must start no other session.
   return ended ?? (yield* session.open(undefined, openOptions))

@@ -89,23 +89,38 @@ export const cookie = (
     return options.clearSiteData ? SessionCookie.clearSiteData(removed) : removed
   }
 
+  /** Whether the browser may have a cookie that it did not send, which a new session's cookie would push out. */
+  const isKeptBack = (request: Request): boolean =>
+    isWithheld(request, options.sameSite) && !SessionCookie.isIn(request.headers.cookie, name)
+
+  // Not a warning: pages of other sites can bring it about as often as they like.
+  const logKeptBack = <A>(session: Session.Session<A>): Effect.Effect<void> =>
+    Effect.flatMap(session.status, (status) =>
+      status === "modified"
+        ? Effect.logDebug(
+            `${key}: a new session was not saved, since a page of another site made the request, and the browser may ` +
+              `have kept back the cookie of another session`
+          )
+        : Effect.void
+    )
+
   return {
     security: HttpApiSecurity.apiKey({ in: "cookie", key: name }),
     vary: SessionCookie.vary,
     tokensOf: (request) => SessionCookie.tokensOf(request.headers.cookie, name),
-    // The head of an upgrade takes no cookie; and a cookie that the browser kept back must not be pushed out by another.
-    isOneWay: (request) =>
-      isWebSocket(request) ||
-      (isWithheld(request, options.sameSite) && !SessionCookie.isIn(request.headers.cookie, name)),
+    // The head of an upgrade takes no cookie.
+    isOneWay: (request) => isWebSocket(request) || isKeptBack(request),
     isCarriedByResponse: true,
     commit: (session, request, response) =>
-      Effect.flatMap(commit(session), (committed) => {
-        // What is done to the session from here on, as by a body that streams, comes too late for a cookie.
-        sealCarrier(session)
-        return Option.isSome(committed)
-          ? send(request, response, committed.value)
-          : Effect.map(session.status, (status) => sendNothing(request, response, status))
-      })
+      isKeptBack(request)
+        ? Effect.as(logKeptBack(session), response)
+        : Effect.flatMap(commit(session), (committed) => {
+            // What is done to the session from here on, as by a body that streams, comes too late for a cookie.
+            sealCarrier(session)
+            return Option.isSome(committed)
+              ? send(request, response, committed.value)
+              : Effect.map(session.status, (status) => sendNothing(request, response, status))
+          })
   }
 }
 

@@ -41,7 +41,7 @@ const reasonAgainst = (request: Request): string | undefined => {
   return `Origin is ${show(origin)}, and the host ${show(host ?? "")}`
 }
 
-const originShape = /^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@]+$/
+const originShape = /^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@*]+$/
 
 /** As browsers write it, which is what it is compared with. Other schemes than those of the web have no other form. */
 const isOrigin = (origin: string): boolean => {

@@ -4,6 +4,7 @@
  */
 import { Duration, Formatter, Result } from "effect"
 import { Cookies, type HttpServerRequest, HttpServerResponse } from "effect/http"
+import { isToken } from "./token.ts"
 
 type Response = HttpServerResponse.HttpServerResponse
 
@@ -68,18 +69,14 @@ const scan = (header: string, name: string, isEnough: (start: number, end: numbe
   }
 }
 
-/** 32 bytes in base64url. What looks otherwise is not looked up. */
-const tokenShape = /^[\w-]{43}$/
-
 const quote = '"'
 
 /** The part that is to be tried as a token, or `undefined` if it is none. Some clients put a value in quotes. */
 const tokenAt = (header: string, start: number, end: number): string | undefined => {
   const isQuoted = end - start === 45 && header[start] === quote && header[end - 1] === quote
   const [first, last] = isQuoted ? [start + 1, end - 1] : [start, end]
-  if (last - first !== 43) return undefined
   const value = header.slice(first, last)
-  return tokenShape.test(value) ? value : undefined
+  return isToken(value) ? value : undefined
 }
 
 /** What is tried at most: each may cost a look-up in the store. */
