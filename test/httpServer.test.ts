@@ -255,16 +255,7 @@ describe("over real sockets", () => {
 
     const handshake = ["Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
 
-    type Make = (
-      done: Deferred.Deferred<Option.Option<Session.Committed>>
-    ) => Layer.Layer<
-      never,
-      never,
-      | HttpRouter.HttpRouter
-      | SessionStore
-      | HttpRouter.Request<"Error", unknown>
-      | HttpRouter.Request<"Requires", SessionStore>
-    >
+    type Make = (done: Deferred.Deferred<Option.Option<Session.Committed>>) => Parameters<typeof listen>[0]
 
     const ways: ReadonlyArray<readonly [how: string, make: Make]> = [
       [

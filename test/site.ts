@@ -7,10 +7,18 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { assert } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
+import type { SessionStore } from "effect-sessions"
 
 /** Serves routes until the scope closes, and returns the port. */
-export const listen = Effect.fnUntraced(function* <E, R>(
-  routes: Layer.Layer<never, E, R | HttpRouter.HttpRouter | HttpRouter.Request<"Error", unknown>>
+export const listen = Effect.fnUntraced(function* (
+  routes: Layer.Layer<
+    never,
+    never,
+    | HttpRouter.HttpRouter
+    | SessionStore
+    | HttpRouter.Request<"Error", unknown>
+    | HttpRouter.Request<"Requires", SessionStore>
+  >
 ) {
   const context = yield* HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
     Layer.provideMerge(
