@@ -51,8 +51,7 @@ const makeSocket = (sessions: HttpSession.Middleware<Account, typeof Person.Type
     const { pull } = yield* socket.reader
     const { write } = yield* socket.writer
     yield* write(user)
-    yield* Effect.forever(pull)
-    return HttpServerResponse.empty()
+    return yield* Effect.forever(pull)
   })
 
 const App = (options?: HttpSession.Options) => {

@@ -4,13 +4,19 @@
 import { Clock, DateTime, Duration, Effect, Option, Redacted } from "effect"
 import type { HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApiSecurity } from "effect/http-api"
-import type * as Session from "../Session.ts"
 import { isWebSocket, isWithheld } from "./crossOrigin.ts"
-import { sealCarrier } from "./session.ts"
+import type { SessionError } from "./errors.ts"
+import { type Committed, type Status, sealCarrier } from "./session.ts"
 import * as SessionCookie from "./sessionCookie.ts"
 
 type Request = HttpServerRequest.HttpServerRequest
 type Response = HttpServerResponse.HttpServerResponse
+
+/** What a carrier needs to know of a session. */
+export interface Carried {
+  readonly commit: Effect.Effect<Option.Option<Committed>, SessionError>
+  readonly status: Effect.Effect<Status>
+}
 
 export interface Carrier {
   /** Describes it to OpenAPI. */
@@ -24,15 +30,11 @@ export interface Carrier {
   /** Whether a response carries the token; if not, the handler has to hand it out. */
   readonly isCarriedByResponse: boolean
   /** Commits the session, and has the response carry what there is to carry. */
-  readonly commit: <A>(
-    session: Session.Session<A>,
-    request: Request,
-    response: Response
-  ) => Effect.Effect<Response, Session.SessionError>
+  readonly commit: (session: Carried, request: Request, response: Response) => Effect.Effect<Response, SessionError>
 }
 
 // Effect commits before a response where nothing can be interrupted. A store that hangs has to be.
-const commit = <A>(session: Session.Session<A>) => Effect.interruptible(session.commit)
+const commit = (session: Carried) => Effect.interruptible(session.commit)
 
 const lifetimeOf = (expiry: DateTime.Utc, now: number): SessionCookie.Attributes => {
   const millis = DateTime.toEpochMillis(expiry)
@@ -70,7 +72,7 @@ export const cookie = (
   const send = (
     request: Request,
     response: Response,
-    { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token }: Session.Committed
+    { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token }: Committed
   ): Effect.Effect<Response> => {
     const persistent = isPersistent(rememberMe)
     const isPersistenceNew = isRememberMeNew && persistent !== isPersistent(!rememberMe)
@@ -83,7 +85,7 @@ export const cookie = (
     )
   }
 
-  const sendNothing = (request: Request, response: Response, status: Session.Status): Response => {
+  const sendNothing = (request: Request, response: Response, status: Status): Response => {
     if (status !== "destroyed" || !SessionCookie.isIn(request.headers.cookie, name)) return response
     const removed = SessionCookie.remove(response, cookie)
     return options.clearSiteData ? SessionCookie.clearSiteData(removed) : removed
@@ -94,7 +96,7 @@ export const cookie = (
     isWithheld(request, options.sameSite) && !SessionCookie.isIn(request.headers.cookie, name)
 
   // Not a warning: pages of other sites can bring it about as often as they like.
-  const logKeptBack = <A>(session: Session.Session<A>): Effect.Effect<void> =>
+  const logKeptBack = (session: Carried): Effect.Effect<void> =>
     Effect.flatMap(session.status, (status) =>
       status === "modified"
         ? Effect.logDebug(
