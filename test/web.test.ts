@@ -1,38 +1,17 @@
 /**
  * Drives the web application of examples/ in Chromium, which has its own opinion of cookies, with JavaScript turned off.
  */
-import { existsSync } from "node:fs"
 import { createServer } from "node:http"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, layer } from "@effect/vitest"
 import { Clock, Effect, FileSystem, Layer } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { MemStore } from "effect-sessions"
-import { type BrowserContext, chromium, type Page } from "playwright-core"
+import type { BrowserContext, Page } from "playwright-core"
 import { Routes } from "../examples/web/Routes.ts"
+import { hasNoChromium, launchIn, warnWithoutChromium } from "./chromium.ts"
 
-const executablePath =
-  process.env.CHROMIUM_PATH ??
-  ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
-    .map((name) => `/usr/bin/${name}`)
-    .find((path) => existsSync(path))
-
-if (executablePath === undefined) {
-  const what = "No Chromium: install it, or set CHROMIUM_PATH"
-  if (process.env.CI) throw new Error(what)
-  console.warn(`${what}; test/web.test.ts is skipped`)
-}
-
-const args = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync"
-]
+warnWithoutChromium("test/web.test.ts")
 
 const Server = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: true }).pipe(
   Layer.provide(MemStore.layer),
@@ -41,25 +20,10 @@ const Server = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger:
 
 const makeFolder = FileSystem.FileSystem.use((fs) => fs.makeTempDirectoryScoped({ prefix: "effect-sessions-" }))
 
-/** A browser that runs until the scope closes. What it keeps beyond that is in the folder. */
 const openBrowser = Effect.fnUntraced(function* (folder: string) {
   const { address } = yield* HttpServer.HttpServer
   const port = "port" in address ? address.port : assert.fail("the server listens on no port")
-  const browser = yield* Effect.acquireRelease(
-    Effect.promise(() =>
-      chromium.launchPersistentContext(folder, {
-        ...(executablePath === undefined ? {} : { executablePath }),
-        args,
-        // As in the browsers of users, which keep a page that was left alive for the back button.
-        ignoreDefaultArgs: ["--disable-back-forward-cache"],
-        baseURL: `http://localhost:${port}`,
-        javaScriptEnabled: false
-      })
-    ),
-    (browser) => Effect.promise(() => browser.close())
-  )
-  browser.setDefaultTimeout(20_000)
-  return browser
+  return yield* launchIn(folder, { baseURL: `http://localhost:${port}`, javaScriptEnabled: false })
 })
 
 const openPage = Effect.fnUntraced(function* (browser: BrowserContext, path: string) {
@@ -101,7 +65,7 @@ const onlyCookie = (page: Page) =>
     return cookie ?? assert.fail("there is no cookie")
   })
 
-describe.skipIf(executablePath === undefined)("the web application", { timeout: 120_000 }, () => {
+describe.skipIf(hasNoChromium)("the web application", { timeout: 120_000 }, () => {
   layer(Server, { excludeTestServices: true })((it) => {
     it.effect("logs a user in, counts, and logs out", () =>
       Effect.gen(function* () {

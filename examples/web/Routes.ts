@@ -1,8 +1,8 @@
 /**
  * What the application does: log in, count, list the sessions of a user, log out here or everywhere.
  *
- * Each form is a POST that is answered by a redirect, so that to reload a page repeats nothing. None needs a token
- * against forgery: a POST from another site comes without the cookie, whose `SameSite` is `Lax` by default.
+ * Each form is a POST that is answered by a redirect, so that to reload a page repeats nothing. `WithSession` protects
+ * them from forgery: it refuses a POST that a page of another origin makes. A GET changes nothing but what was shown.
  */
 import { Context, Effect, Layer, Option, Schema, Stream, type Types } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -67,7 +67,7 @@ const logIn = Effect.gen(function* () {
   const { name, remember } = form.value
   yield* session.renewToken // whoever knew the token before does not know this one
   yield* session.set({ name, count: 0, flash: `Welcome, ${name}!` })
-  yield* session.rememberMe(remember === "on")
+  yield* session.setRememberMe(remember === "on")
   return redirect("/account")
 })
 

@@ -1,22 +1,41 @@
 /**
- * Sessions for `effect/http`: a cookie that carries the token, and a middleware that opens, commits and sends it.
+ * Sessions for `effect/http`: a cookie (or the header `Authorization`) that carries the token, and a middleware that
+ * opens the session, commits it and sends the cookie.
  *
- * {@link middleware} opens the session of each request to the routes it is given to, and provides it under its tag.
- * When the application has produced its response, and before the head of it is sent, the session is committed and the
- * cookie set, each where there is something to save or to send. {@link apiMiddleware} is the same for `HttpApi`.
+ * {@link middleware} takes a session class and the options, and returns one value for all places where sessions meet
+ * HTTP: `layer` for `HttpRouter`, `api` and `security` for `HttpApi`, and `open` where no middleware is. The middleware
+ * refuses requests that pages of other origins make, opens the session, and provides it under its tag. When the
+ * application has produced its response, and before the head of it is sent, the session is committed and the cookie set,
+ * each only if there is something to save or to send.
  *
  * @module
  */
 import type { Types } from "effect"
-import { Cause, Clock, Context, DateTime, Duration, Effect, Exit, Formatter, Option, Redacted, Result } from "effect"
-import { Cookies, HttpEffect, HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
-import { type HttpApiMiddleware, HttpApiSecurity } from "effect/http-api"
+import { Cause, Context, Effect, Exit, Option, Redacted, Schema } from "effect"
+import { HttpEffect, HttpRouter, HttpServerRequest, HttpServerRespondable, HttpServerResponse } from "effect/http"
+import type { HttpApiMiddleware, HttpApiSecurity } from "effect/http-api"
+import * as Carrier from "../internal/carrier.ts"
+import * as CrossOrigin from "../internal/crossOrigin.ts"
+import { sealCarrier } from "../internal/session.ts"
+import * as SessionCookie from "../internal/sessionCookie.ts"
 import type * as Session from "../Session.ts"
 import { SessionStore } from "../SessionStore.ts"
 
 /**
- * The cookie that carries the token. The names are those of [scs](https://github.com/alexedwards/scs), the defaults what
- * [OWASP](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html) advises.
+ * The cookie that carries the token. The names are those of [scs](https://github.com/alexedwards/scs).
+ *
+ * **Details**: of the defaults, `httpOnly`, `secure`, `sameSite` and the missing `domain` are what
+ * [OWASP's page on sessions](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html) asks
+ * for, and the name says nothing of the software, as it advises. Three are not, each for a reason:
+ *
+ * - `persist: true`, where OWASP advises a cookie that goes when the browser closes: a session lasts as long as its
+ *   `lifetime` and `idleTimeout` say, and on phones a browser hardly ever closes. Set `persist: false` to follow OWASP, and
+ *   offer "remember me" by `setRememberMe`.
+ * - `path: "/"`, where OWASP advises the narrowest path: a session is of a whole site, a path keeps no script out, and the
+ *   prefix `__Host-` demands it.
+ * - No prefix in the name, where OWASP's verification standard asks for `__Host-`: it rules out `domain`, `path` and plain
+ *   HTTP, which not all sites can do without. If yours can, use `name: "__Host-session"`: no subdomain can then set the
+ *   cookie.
  */
 export interface CookieOptions {
   /** Default: `"session"`. A `__Host-` or `__Secure-` prefix binds the other options to what it demands. */
@@ -32,19 +51,77 @@ export interface CookieOptions {
    * a browser drops the cookie of a plain HTTP response, and every request starts a new session.
    */
   readonly secure?: boolean | undefined
-  /** Which requests from other sites carry the cookie. Default: `"lax"`, links to the site alone. */
+  /**
+   * Which requests from other sites carry the cookie. Default: `"lax"`, links to the site alone. With `"strict"` not even
+   * those do: a user who follows a link to the site is a visitor on the first page, and sees his session on the next.
+   */
   readonly sameSite?: "lax" | "strict" | "none" | undefined
   /** Keeps a jar for each site that the page is embedded in. Default: `false`. */
   readonly partitioned?: boolean | undefined
+  /** Which cookies Chromium drops first if a site has too many. Default: none, which means medium. */
+  readonly priority?: "low" | "medium" | "high" | undefined
   /**
    * Whether the browser keeps the cookie until the session expires, or only until it closes. Default: `true`. With
-   * `false`, the sessions whose `rememberMe` was turned on are kept all the same.
+   * `false`, the sessions that `setRememberMe` was turned on for are kept all the same.
    */
   readonly persist?: boolean | undefined
 }
 
 /**
- * What a session middleware is made from.
+ * Which requests of other origins are let through.
+ *
+ * @example
+ * ```ts
+ * import type { HttpSession } from "effect-sessions/http"
+ *
+ * const crossOrigin: HttpSession.CrossOriginOptions = {
+ *   trusted: ["https://app.example.com"],
+ *   // The identity provider has the browser post its answer here.
+ *   exempt: (request) => request.url === "/saml/answer"
+ * }
+ * ```
+ */
+export interface CrossOriginOptions {
+  /** Origins whose pages may make any request, as browsers write them: `"https://app.example.com"`. Default: none. */
+  readonly trusted?: ReadonlyArray<string> | undefined
+  /**
+   * Requests that any page may make. Default: none.
+   *
+   * **When to use**: for a route that an identity provider has the browser post its answer to, as SAML does, and OAuth
+   * with `form_post`. Such a route has to know by itself that the answer is meant for it, by a signature, `state` or
+   * `nonce`.
+   *
+   * **Gotchas**: the browser keeps a `Lax` or `Strict` cookie back from such a request, so that the session is a new one,
+   * and what is written to it is not saved. Check the answer, keep it under a random code, and redirect (303) to a page of
+   * your own with that code: this request has the `Lax` cookie, and can log in.
+   */
+  readonly exempt?: ((request: HttpServerRequest.HttpServerRequest) => boolean) | undefined
+}
+
+/**
+ * What may differ from route to route.
+ */
+export interface RouteOptions {
+  /**
+   * Whether a request counts as use of the session, so that it moves the end of the idle timeout on. Default: `true`. Use
+   * `false` for what a page requests by itself, such as polling: a user who has left his desk then goes idle all the same.
+   */
+  readonly touch?: boolean | undefined
+  /**
+   * What to do with requests of other origins: by default, a WebSocket and any request but GET, HEAD and OPTIONS is
+   * refused with a 403 if the browser says by `Sec-Fetch-Site`, or else by `Origin`, that a page of another origin makes it.
+   * `false` lets all through. With `carrier: "bearer"` the default is `false`, since a browser adds no such header by itself.
+   */
+  readonly crossOrigin?: CrossOriginOptions | false | undefined
+  /**
+   * The response to a request whose session could not be opened or committed. Default: it logs the error, and answers
+   * with an empty response, of status 503 for a `SessionBusyError` and 500 for the rest.
+   */
+  readonly onError?: ((error: Session.SessionError) => Effect.Effect<HttpServerResponse.HttpServerResponse>) | undefined
+}
+
+/**
+ * What sessions over HTTP are made from.
  *
  * @example
  * ```ts
@@ -62,45 +139,263 @@ export interface CookieOptions {
  * })
  * ```
  */
-export interface Options {
+export interface Options extends RouteOptions {
+  /**
+   * What carries the token. Default: `"cookie"`. With `"bearer"` it comes in the header `Authorization: Bearer …`, and no
+   * cookie is read or set; a handler hands a new token out, see {@link middleware}.
+   */
+  readonly carrier?: "cookie" | "bearer" | undefined
   /** The cookie that carries the token. */
   readonly cookie?: CookieOptions | undefined
   /**
-   * The response to a request whose session could not be opened or committed. Default: it logs the error, and answers
-   * with an empty response of status 500.
+   * Whether the response that removes the cookie at log-out has the browser drop what else it keeps of the site, by
+   * `Clear-Site-Data: "cache", "cookies", "storage"`. Default: `false`. It takes effect over HTTPS only, drops the cookies
+   * of sibling hosts too, and may take the browser some seconds.
    */
-  readonly onError?: ((error: Session.SessionError) => Effect.Effect<HttpServerResponse.HttpServerResponse>) | undefined
+  readonly clearSiteData?: boolean | undefined
+}
+
+const refused = HttpServerResponse.text("Refused: a page of another origin made this request", { status: 403 })
+
+/**
+ * The session was not opened, since a page of another origin made the request.
+ *
+ * Comes only from `open` of what {@link middleware} returns; the middleware answers by itself. If a handler lets it
+ * pass, the response is a 403.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Session } from "effect-sessions"
+ * import { HttpSession } from "effect-sessions/http"
+ *
+ * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
+ *
+ * const open = Effect.tapErrorTag(HttpSession.middleware(Visits).open, "CrossOriginError", (error) =>
+ *   Effect.logWarning(error.message)
+ * )
+ * ```
+ */
+export class CrossOriginError extends Schema.TaggedError<CrossOriginError>("effect-sessions/CrossOriginError")(
+  "CrossOriginError",
+  {
+    /** What the browser said of where the request comes from. */
+    reason: Schema.String
+  }
+) {
+  /** Says what gave the request away. */
+  override get message(): string {
+    return `A page of another origin made this request: ${this.reason}`
+  }
+
+  /** What is answered where nothing handles the error. */
+  [HttpServerRespondable.symbol](): Effect.Effect<HttpServerResponse.HttpServerResponse> {
+    return Effect.succeed(refused)
+  }
+}
+
+/**
+ * The sessions of a class over HTTP, with all options at one place: what {@link middleware} returns.
+ *
+ * It is a middleware of `HttpRouter`, with its `layer` and `combine`, and more.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer, Schema } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ * import { Session } from "effect-sessions"
+ * import { HttpSession } from "effect-sessions/http"
+ *
+ * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
+ *
+ * const Sessions = HttpSession.middleware(Visits, { cookie: { name: "__Host-visits" } })
+ *
+ * const news = Visits.use((visits) => Effect.map(visits.get, (n) => HttpServerResponse.text(`${n} visits`)))
+ *
+ * // A page asks for this every minute, whether its user is there or not.
+ * const Polling = HttpRouter.add("GET", "/news", news).pipe(Layer.provide(Sessions.with({ touch: false }).layer))
+ * ```
+ */
+export interface Middleware<Self, A>
+  extends HttpRouter.Middleware<{
+    provides: Self | SessionStore
+    handles: never
+    error: never
+    requires: never
+    layerError: never
+    layerRequires: SessionStore
+  }> {
+  /** Makes the service of an `HttpApiMiddleware`, which gives the endpoints of an `HttpApi` a session. */
+  readonly api: Effect.Effect<
+    HttpApiMiddleware.HttpApiMiddleware<Self | SessionStore, never, never>,
+    never,
+    SessionStore
+  >
+
+  /**
+   * Describes the carrier to OpenAPI, as the security scheme of an `HttpApiMiddleware`: the cookie by its name, or the
+   * bearer token.
+   *
+   * **When to use**: for endpoints that are of use only to those who have a session. It describes; it keeps nobody out.
+   *
+   * **Gotchas**: for a scheme that is a cookie, Effect itself decodes the whole `Cookie` header of each request, which takes
+   * long if an attacker filled it; the rest of this module does not.
+   */
+  readonly security: HttpApiSecurity.ApiKey | HttpApiSecurity.Http
+
+  /**
+   * Opens the session of the current request, by the same carrier.
+   *
+   * **When to use**: for a WebSocket, Server-Sent Events or an RPC handler, where no middleware provides it. Whoever opens
+   * a session commits it.
+   *
+   * **Details**: with a cookie it starts no session: there is no response left that would set it, so the commit of a new
+   * session, and of a renewed token, saves nothing and logs a warning.
+   *
+   * **Errors**: fails with a {@link CrossOriginError} if a page of another origin made the request, and where the class's
+   * `open` fails.
+   */
+  readonly open: Effect.Effect<
+    Session.Session<A>,
+    Session.SessionError | CrossOriginError,
+    HttpServerRequest.HttpServerRequest | SessionStore
+  >
+
+  /**
+   * The same sessions, with other options for some routes; what is not named stays as it is.
+   *
+   * **When to use**: for routes that do not count as use, `with({ touch: false })`, and such that pages of other origins
+   * may call.
+   */
+  readonly with: (options: RouteOptions) => Middleware<Self, A>
 }
 
 type Response = HttpServerResponse.HttpServerResponse
 
-type Attributes = NonNullable<Cookies.Cookie["options"]>
+type Request = HttpServerRequest.HttpServerRequest
 
-const domainShape = /^\.?[a-z0-9-]+(\.[a-z0-9-]+)*$/i
-
-const makeAttributes = (name: string, options: Omit<CookieOptions, "name" | "persist">): Attributes => {
-  const { domain, path = "/", httpOnly = true, secure = true, sameSite = "lax", partitioned = false } = options
-  const attributes = { domain, path, httpOnly, secure, sameSite, partitioned }
-  const reject = (why: string) => {
-    throw new TypeError(`HttpSession: the cookie ${Formatter.format(name)} ${why}`)
-  }
-  const cookie = Cookies.makeCookie(name, "", attributes)
-  if (Result.isFailure(cookie) && cookie.failure.reason._tag === "InvalidCookieName") reject("has no valid name")
-  if (domain !== undefined && !domainShape.test(domain)) reject(`has no valid domain: ${Formatter.format(domain)}`)
-  if (Result.isFailure(cookie) || !path.startsWith("/")) reject(`has no valid path: ${Formatter.format(path)}`)
-  if (/^__(Host|Secure)-/i.test(name) && !secure) reject("has a prefix that demands secure: true")
-  if (/^__Host-/i.test(name) && path !== "/") reject(`has a prefix that demands path: "/"`)
-  if (/^__Host-/i.test(name) && domain !== undefined) reject("has a prefix that demands no domain")
-  if (sameSite === "none" && !secure) reject(`needs secure: true with sameSite: "none", or browsers drop it`)
-  if (partitioned && !secure) reject("needs secure: true with partitioned: true, or browsers drop it")
-  return attributes
+/** The options, made into what a request needs. */
+interface Settings<Self, Id extends string, A> {
+  readonly session: Session.ServiceClass<Self, Id, A>
+  readonly carrier: Carrier.Carrier
+  readonly check: CrossOrigin.Check | undefined
+  readonly openOptions: { readonly touch: false } | undefined
+  readonly onError: (error: Session.SessionError) => Effect.Effect<Response>
 }
 
-const append = (response: Response, header: string, value: string, present: RegExp): Response => {
-  const values = response.headers[header]
-  if (values === undefined) return HttpServerResponse.setHeader(response, header, value)
-  const isThere = values.split(",").some((each) => present.test(each.trim()))
-  return isThere ? response : HttpServerResponse.setHeader(response, header, `${values}, ${value}`)
+const makeCarrier = (key: string, options: Options): Carrier.Carrier => {
+  const { clearSiteData = false } = options
+  if (options.carrier === "bearer") {
+    if (options.cookie === undefined && !clearSiteData) return Carrier.bearer
+    throw new TypeError(
+      `HttpSession: carrier: "bearer" has no cookie, so the options cookie and clearSiteData do nothing`
+    )
+  }
+  const { persist = true, name = "session", ...attributes } = options.cookie ?? {}
+  const {
+    domain,
+    httpOnly = true,
+    partitioned = false,
+    path = "/",
+    priority,
+    sameSite = "lax",
+    secure = true
+  } = attributes
+  const cookie = SessionCookie.make(name, { domain, httpOnly, partitioned, path, priority, sameSite, secure })
+  return Carrier.cookie(key, cookie, { clearSiteData, persist, sameSite })
+}
+
+const makeCheck = ({ carrier, crossOrigin }: Options): CrossOrigin.Check | undefined => {
+  if (crossOrigin === false) return undefined
+  return crossOrigin === undefined && carrier === "bearer" ? undefined : CrossOrigin.make(crossOrigin ?? {})
+}
+
+const clientClosedRequest = HttpServerResponse.empty({ status: 499 })
+const internalServerError = HttpServerResponse.empty({ status: 500 })
+const serviceUnavailable = HttpServerResponse.empty({ status: 503 })
+
+// A logger that throws must not take the response with it.
+const log = <A>(effect: Effect.Effect<A>): Effect.Effect<void> => Effect.ignoreCause(effect)
+
+const fail = (key: string, cause: Cause.Cause<unknown>, response: Response): Effect.Effect<Response> =>
+  Cause.hasInterruptsOnly(cause)
+    ? Effect.succeed(clientClosedRequest)
+    : Effect.as(log(Effect.logError(`${key}: the session could not be kept`, cause)), response)
+
+const makeOnError =
+  (key: string): Settings<never, string, never>["onError"] =>
+  (error) => {
+    const response = error._tag === "SessionBusyError" ? serviceUnavailable : internalServerError
+    return fail(key, Cause.fail(error), response)
+  }
+
+const logRefusal = (key: string, { method }: Request, reason: string): Effect.Effect<void> =>
+  log(Effect.logDebug(`${key}: a ${method} request of another origin was refused: ${reason}`))
+
+const redact = (token: string): Redacted.Redacted<string> => Redacted.make(token, { label: "session token" })
+
+/** What the first of several tokens opens that opens anything. */
+const openFirst = Effect.fnUntraced(function* <Self, Id extends string, A>(
+  { openOptions, session }: Settings<Self, Id, A>,
+  tokens: ReadonlyArray<string>
+): Effect.fn.Return<Session.Session<A>, Session.SessionError, SessionStore> {
+  let ended: Session.Session<A> | undefined
+  for (const token of tokens) {
+    const opened = yield* session.open(redact(token), openOptions)
+    if (Option.isSome(yield* opened.token)) return opened
+    if ((yield* opened.status) === "ended") ended ??= opened
+  }
+  // A late request with the token of before a renewal must start no other session.
+  return ended ?? (yield* session.open(undefined, openOptions))
+})
+
+const openRequest = <Self, Id extends string, A>(
+  settings: Settings<Self, Id, A>,
+  request: Request,
+  tokens: ReadonlyArray<string>
+): Effect.Effect<Session.Session<A>, Session.SessionError, SessionStore> => {
+  const { carrier, openOptions, session } = settings
+  const [token] = tokens
+  const opened =
+    tokens.length > 1
+      ? openFirst(settings, tokens)
+      : session.open(token === undefined ? undefined : redact(token), openOptions)
+  if (!carrier.isOneWay(request)) return opened
+  return Effect.map(opened, (opened) => {
+    sealCarrier(opened)
+    return opened
+  })
+}
+
+/**
+ * The session as a handler is given it: if the client sent several tokens, to destroy it ends what any of them opens. The
+ * browser goes on sending the others, and a user who logged out must not find himself logged in by one of them.
+ */
+const endingAll = <Self, Id extends string, A>(
+  { session }: Settings<Self, Id, A>,
+  store: SessionStore["Service"],
+  opened: Session.Session<A>,
+  tokens: ReadonlyArray<string>
+): Session.Session<A> => {
+  if (tokens.length < 2) return opened
+  const end = (token: string) =>
+    session.open(redact(token)).pipe(
+      Effect.flatMap((other) => other.destroy),
+      // What does not decode opens nothing.
+      Effect.catchTag("SessionDecodeError", () => Effect.void),
+      Effect.provideService(SessionStore, store)
+    )
+  const endOthers = Effect.flatMap(opened.token, (own) =>
+    Effect.forEach(
+      tokens.filter((token) => !Option.exists(own, (own) => Redacted.value(own) === token)),
+      end,
+      { discard: true }
+    )
+  )
+  // The others first: if one cannot be ended, the log-out fails, and can be tried again.
+  const destroy = Effect.andThen(endOthers, opened.destroy)
+  // All else is the session's own, with its private state.
+  return new Proxy(opened, { get: (target, key) => (key === "destroy" ? destroy : Reflect.get(target, key)) })
 }
 
 /** A response produced by the application, also as an error or by dying with it; no defect, no interruption. */
@@ -112,168 +407,112 @@ const isProduced = (exit: Exit.Exit<unknown, unknown>): boolean =>
       (Cause.isDieReason(reason) && HttpServerResponse.isHttpServerResponse(reason.defect))
   )
 
-const localhost = /^(.+\.)?localhost$|^127\.\d+\.\d+\.\d+$|^\[::1\]$/i
+const commit = <Self, Id extends string, A>(
+  { carrier, onError, session }: Settings<Self, Id, A>,
+  opened: Session.Session<A>,
+  request: Request,
+  response: Response
+): Effect.Effect<Response> =>
+  carrier.commit(opened, request, response).pipe(
+    Effect.catch(onError),
+    Effect.catchCause((cause) => fail(session.key, cause, internalServerError))
+  )
 
-const isInsecure = ({ headers, originalUrl, protocol }: HttpServerRequest.HttpServerRequest): boolean => {
-  const host = /^http:\/\/(\[[^\]]*\]|[^/:?#]*)/i.exec(originalUrl)?.[1]
-  // A proxy that ends TLS may say so in these headers. They are not to be trusted, and good enough for a hint.
-  const isProxied = /https/i.test(`${protocol} ${headers["x-forwarded-proto"]} ${headers.forwarded}`)
-  return host !== undefined && !localhost.test(host) && !isProxied
-}
-
-const internalServerError = HttpServerResponse.empty({ status: 500 })
-
-const clientClosedRequest = HttpServerResponse.empty({ status: 499 })
-
-const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
-  session: Session.ServiceClass<Self, Id, A>,
-  options: Options
-) {
-  const store = yield* SessionStore
-  const { name = "session", persist = true, ...others } = options.cookie ?? {}
-  const attributes = makeAttributes(name, others)
-
-  const fail = (cause: Cause.Cause<unknown>) =>
-    Cause.hasInterruptsOnly(cause)
-      ? Effect.succeed(clientClosedRequest)
-      : Effect.logError(`${session.key}: the session could not be kept`, cause).pipe(
-          // A logger that throws must not take the response with it.
-          Effect.ignoreCause,
-          Effect.as(internalServerError)
-        )
-
-  const onError = options.onError ?? ((error) => fail(Cause.fail(error)))
-
-  let isWarned = !attributes.secure
-
-  const warn = (request: HttpServerRequest.HttpServerRequest) =>
-    Effect.suspend(() => {
-      if (isWarned || !isInsecure(request)) return Effect.void
-      isWarned = true
-      return Effect.logWarning(
-        `${session.key}: a secure cookie was set over plain HTTP. Browsers drop it, and every request starts a new ` +
-          `session. Serve HTTPS; to develop, use http://localhost, or the cookie option secure: false. ` +
-          `Behind a proxy that ends TLS, have it send X-Forwarded-Proto.`
-      )
-    })
-
-  const setCookie = (response: Response, token: string, lifetime: Attributes): Response =>
-    append(
-      HttpServerResponse.setCookieUnsafe(response, name, token, { ...attributes, ...lifetime }),
-      "cache-control",
-      'no-cache="Set-Cookie"',
-      /^no-store$|^no-cache="set-cookie"$/i
-    )
-
-  const isPersistent = (rememberMe: boolean): boolean => persist || rememberMe
-
-  const send = (
-    request: HttpServerRequest.HttpServerRequest,
-    response: Response,
-    { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token }: Session.Committed
-  ): Effect.Effect<Response> => {
-    const persistent = isPersistent(rememberMe)
-    const isPersistenceNew = isRememberMeNew && persistent !== isPersistent(!rememberMe)
-    if (!isTokenNew && !isPersistenceNew && !(persistent && isExpiryNew)) return Effect.succeed(response)
-    return Effect.andThen(
-      warn(request),
-      Effect.map(Clock.currentTimeMillis, (now) => {
-        if (!persistent) return setCookie(response, Redacted.value(token), {})
-        const millis = DateTime.toEpochMillis(expiry)
-        return setCookie(response, Redacted.value(token), {
-          maxAge: Duration.seconds(Math.max(Math.ceil((millis - now) / 1000), 0)),
-          expires: new Date(Math.ceil(millis / 1000) * 1000)
-        })
-      })
-    )
-  }
-
-  const sendDestroyed = (
-    request: HttpServerRequest.HttpServerRequest,
-    response: Response,
-    status: Session.Status
-  ): Response =>
-    status === "destroyed" && name in request.cookies
-      ? setCookie(response, "", { maxAge: Duration.zero, expires: new Date(0) })
-      : response
-
-  const commit = (
-    current: Session.Session<A>,
-    request: HttpServerRequest.HttpServerRequest,
-    response: Response
-  ): Effect.Effect<Response> =>
-    // Effect runs this where nothing can be interrupted. A store that hangs has to be.
-    Effect.interruptible(current.commit).pipe(
-      Effect.flatMap((committed) =>
-        Option.isSome(committed)
-          ? send(request, response, committed.value)
-          : Effect.map(current.status, (status) => sendDestroyed(request, response, status))
-      ),
-      Effect.catch(onError),
-      Effect.catchCause(fail)
-    )
-
+/** Gives a route a session. Every request runs this, hence the few steps: no generators, and no context that is copied. */
+const makeRun = <Self, Id extends string, A>(settings: Settings<Self, Id, A>, store: SessionStore["Service"]) => {
+  const { carrier, check, onError, session } = settings
   // A middleware around the routes may run one again, or another, after an error. The commit that is then left of the
   // failed one is dropped, by request: its response is not the one that is sent.
   const failed = new WeakMap<object, () => void>()
 
-  // Every request runs this, hence the few steps: no generators, and no context that is copied.
-  return (httpEffect: Effect.Effect<Response, Types.unhandled, Self | SessionStore>) =>
+  return (
+    route: Effect.Effect<Response, Types.unhandled, Self | SessionStore>
+  ): Effect.Effect<Response, Types.unhandled, HttpServerRequest.HttpServerRequest> =>
     Effect.contextWith((context: Context.Context<HttpServerRequest.HttpServerRequest>) => {
       const request = Context.get(context, HttpServerRequest.HttpServerRequest)
-      const cookie = request.cookies[name]
-      const token = cookie === undefined ? undefined : Redacted.make(cookie, { label: "session token" })
+      const reason = check?.(request)
+      if (reason !== undefined) return Effect.as(logRefusal(session.key, request, reason), refused)
+      const tokens = carrier.tokensOf(request)
 
       failed.get(request.source)?.()
       // A variable: with an object whose field is set anew, V8 had a quarter fewer requests a second.
       let handle = (response: Response) => Effect.succeed(response)
       HttpEffect.appendPreResponseHandlerUnsafe(context, (_, response) =>
-        Effect.mapEager(handle(response), (response) => append(response, "vary", "Cookie", /^(\*|cookie)$/i))
+        Effect.mapEager(handle(response), carrier.vary)
       )
-      return session.open(token).pipe(
+      return openRequest(settings, request, tokens).pipe(
         Effect.matchEffect({
           onFailure: onError,
           onSuccess: (opened) =>
-            Effect.onExitPrimitive(Effect.provideService(httpEffect, session, opened), (exit) => {
-              if (!isProduced(exit)) return undefined
-              handle = (response) => commit(opened, request, response)
-              if (Exit.isFailure(exit)) {
-                failed.set(request.source, () => {
-                  handle = Effect.succeed
-                })
+            Effect.onExitPrimitive(
+              Effect.provideService(route, session, endingAll(settings, store, opened, tokens)),
+              (exit) => {
+                if (!isProduced(exit)) return undefined
+                handle = (response) => commit(settings, opened, request, response)
+                if (Exit.isFailure(exit)) {
+                  failed.set(request.source, () => {
+                    handle = Effect.succeed
+                  })
+                }
+                return undefined
               }
-              return undefined
-            })
+            )
         }),
         Effect.provideService(SessionStore, store)
       )
     })
-})
+}
+
+const openCurrent = <Self, Id extends string, A>(
+  settings: Settings<Self, Id, A>,
+  context: Context.Context<HttpServerRequest.HttpServerRequest | SessionStore>
+): Effect.Effect<Session.Session<A>, Session.SessionError | CrossOriginError, SessionStore> => {
+  const { carrier, check, session } = settings
+  const request = Context.get(context, HttpServerRequest.HttpServerRequest)
+  const reason = check?.(request)
+  if (reason !== undefined) {
+    return Effect.andThen(logRefusal(session.key, request, reason), Effect.fail(new CrossOriginError({ reason })))
+  }
+  const tokens = carrier.tokensOf(request)
+  return Effect.map(openRequest(settings, request, tokens), (opened) => {
+    if (carrier.isCarriedByResponse) sealCarrier(opened)
+    return endingAll(settings, Context.get(context, SessionStore), opened, tokens)
+  })
+}
 
 /**
- * Makes a middleware that gives the routes it is provided to a session.
+ * Makes the sessions of a class over HTTP: a middleware for `HttpRouter`, and what else has to know the same options.
  *
- * **When to use**: with `HttpRouter`. Provide its `layer` to the routes that need a session; each names the session
- * class as a requirement until it is.
+ * **When to use**: with `HttpRouter`, provide its `layer` to the routes that need a session; each names the session
+ * class as a requirement until it is. With `HttpApi`, use its `api` and `security`; where there is no middleware, `open`.
  *
  * **Details**: the routes are given the store too, so that `sessions` and `open` of the class work in a handler. The
  * session is opened before the handler, by the token in the cookie. It is committed, and the cookie set, when there is
  * a response and before the head of it is sent: for a success, a redirect, an error of the handler's and a body that
- * streams. After a defect, or where the client went away, nothing is committed, nor after an error where the route is
- * run again, as by a middleware that retries. What a streaming body changes comes too late for that; it has to call
- * `commit` itself. Every response of such a route says `Vary: Cookie`, and one that sets the cookie
+ * streams. After a defect, or if the client went away, nothing is committed, nor after an error if the route is run
+ * again, as by a middleware that retries. Every response of such a route says `Vary: Cookie`, and one that sets the cookie
  * `Cache-Control: no-cache="Set-Cookie"`.
  *
- * **Gotchas**: two session classes need cookies of two names. On a route that upgrades to a WebSocket there
- * is no head left to set a cookie in; use `open` of the class there.
+ * The cookie is sent only if the client needs it: for a new token, and if it is kept beyond the browser session, for a new
+ * expiry. A session that was destroyed takes its cookie along. A session that has ended elsewhere leaves the cookie alone,
+ * since by now it may be that of another. If a request carries several cookies of the name, the first that opens is the
+ * session, and to destroy it ends what any of them opens; up to four are looked at.
  *
- * The cookie is sent where the client needs it and only there: for a new token, and where it is kept beyond the browser
- * session, for a new expiry. A session that was destroyed takes its cookie along. A session that ended elsewhere leaves
- * the cookie alone, since by now it may be that of another.
+ * A request that a page of another origin makes is refused with a 403, before the handler runs and before the store is
+ * asked: see {@link RouteOptions}. GET, HEAD and OPTIONS are not, so a route for them must change nothing.
  *
- * **Errors**: where the store fails, or its data does not decode and the class was told to fail, the response is that
- * of `onError`, also if the handler had produced another. The layer dies with a `TypeError` where the name, path or
- * domain of the cookie is not valid, or its options contradict each other.
+ * With `carrier: "bearer"`, the handler that logs a user in calls `commit`, and sends the token in its response. What it
+ * does not commit of a new session, or of a renewed token, is not saved, since nobody would have the token.
+ *
+ * **Gotchas**: two session classes need cookies of two names. Provide a route with `layer` or with that of `with`, not
+ * with both. Once the head of the response is sent there is no way to set a cookie: what a streaming body changes it has
+ * to `commit` itself, and if the session is new, nothing is saved, with a warning. The same goes for a route that upgrades
+ * to a WebSocket, and for a new session on a request from another site that the browser kept the cookie back from, as
+ * from any link with `sameSite: "strict"`: its cookie would push out the one that the browser has.
+ *
+ * **Errors**: if the store fails, or its data does not decode and the class was told to fail, the response is that
+ * of `onError`, also if the handler had produced another. Throws a `TypeError` if the name, path or domain of the cookie
+ * or a trusted origin is not valid, or options contradict each other.
  *
  * @example
  * ```ts
@@ -301,23 +540,6 @@ const make = Effect.fnUntraced(function* <Self, Id extends string, A>(
  * await second.text() // => "Visit 2"
  * await dispose()
  * ```
- */
-export const middleware = <Self, Id extends string, A>(
-  session: Session.ServiceClass<Self, Id, A>,
-  options: Options = {}
-): HttpRouter.Middleware<{
-  provides: Self | SessionStore
-  handles: never
-  error: never
-  requires: never
-  layerError: never
-  layerRequires: SessionStore
-}> => HttpRouter.middleware<{ provides: Self | SessionStore }>()(make(session, options))
-
-/**
- * Makes the service of an `HttpApiMiddleware` that gives the endpoints of an `HttpApi` a session.
- *
- * **When to use**: with `HttpApi`. All else is as with {@link middleware}.
  *
  * @example
  * ```ts
@@ -328,14 +550,16 @@ export const middleware = <Self, Id extends string, A>(
  *
  * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
  *
- * class VisitsMiddleware extends HttpApiMiddleware.Service<VisitsMiddleware, { provides: Visits }>()(
- *   "app/VisitsMiddleware"
- * ) {}
+ * const Sessions = HttpSession.middleware(Visits)
+ *
+ * class WithVisits extends HttpApiMiddleware.Service<WithVisits, { provides: Visits }>()("app/WithVisits", {
+ *   security: { session: Sessions.security }
+ * }) {}
  *
  * const Api = HttpApi.make("app").add(
  *   HttpApiGroup.make("visits")
  *     .add(HttpApiEndpoint.post("count", "/visits", { success: Schema.Int }))
- *     .middleware(VisitsMiddleware)
+ *     .middleware(WithVisits)
  * )
  *
  * const Handlers = HttpApiBuilder.group(Api, "visits", (handlers) =>
@@ -344,44 +568,30 @@ export const middleware = <Self, Id extends string, A>(
  *
  * const Routes = HttpApiBuilder.layer(Api).pipe(
  *   Layer.provide(Handlers),
- *   Layer.provide(Layer.effect(VisitsMiddleware, HttpSession.apiMiddleware(Visits))),
+ *   Layer.provide(Layer.effect(WithVisits, Effect.map(Sessions.api, (session) => ({ session })))),
  *   Layer.provide(MemStore.layer)
  * )
  * ```
  */
-export const apiMiddleware = <Self, Id extends string, A>(
+export const middleware = <Self, Id extends string, A>(
   session: Session.ServiceClass<Self, Id, A>,
   options: Options = {}
-): Effect.Effect<HttpApiMiddleware.HttpApiMiddleware<Self | SessionStore, never, never>, never, SessionStore> =>
-  make(session, options)
-
-/**
- * Describes the session cookie to OpenAPI, as the security scheme of an `HttpApiMiddleware`.
- *
- * **When to use**: for endpoints that are of use only to those who have a session. It describes; it keeps nobody out.
- *
- * **Details**: the name is that of the cookie, `"session"` by default. Where `apiMiddleware` is given another one, give
- * it here too.
- *
- * @example
- * ```ts
- * import { Effect, Layer, Schema } from "effect"
- * import { HttpApiMiddleware } from "effect/http-api"
- * import { Session } from "effect-sessions"
- * import { HttpSession } from "effect-sessions/http"
- *
- * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
- *
- * class VisitsMiddleware extends HttpApiMiddleware.Service<VisitsMiddleware, { provides: Visits }>()(
- *   "app/VisitsMiddleware",
- *   { security: { session: HttpSession.security() } }
- * ) {}
- *
- * const VisitsMiddlewareLive = Layer.effect(
- *   VisitsMiddleware,
- *   Effect.map(HttpSession.apiMiddleware(Visits), (session) => ({ session }))
- * )
- * ```
- */
-export const security = (name = "session"): HttpApiSecurity.ApiKey =>
-  HttpApiSecurity.apiKey({ in: "cookie", key: name })
+): Middleware<Self, A> => {
+  const settings: Settings<Self, Id, A> = {
+    session,
+    carrier: makeCarrier(session.key, options),
+    check: makeCheck(options),
+    openOptions: options.touch === false ? { touch: false } : undefined,
+    onError: options.onError ?? makeOnError(session.key)
+  }
+  const api = Effect.map(SessionStore, (store) => makeRun(settings, store))
+  const open = Effect.contextWith((context: Context.Context<HttpServerRequest.HttpServerRequest | SessionStore>) =>
+    openCurrent(settings, context)
+  )
+  return Object.assign(HttpRouter.middleware<{ provides: Self | SessionStore }>()(api), {
+    api,
+    security: settings.carrier.security,
+    open,
+    with: (overrides: RouteOptions) => middleware(session, { ...options, ...overrides })
+  })
+}

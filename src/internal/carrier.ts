@@ -1,0 +1,143 @@
+/**
+ * What takes tokens from client to server and back: the session cookie, or the header `Authorization`.
+ */
+import { Clock, DateTime, Duration, Effect, Option, Redacted } from "effect"
+import type { HttpServerRequest, HttpServerResponse } from "effect/http"
+import { HttpApiSecurity } from "effect/http-api"
+import { isWebSocket, isWithheld } from "./crossOrigin.ts"
+import type { SessionError } from "./errors.ts"
+import { type Committed, type Status, sealCarrier } from "./session.ts"
+import * as SessionCookie from "./sessionCookie.ts"
+
+type Request = HttpServerRequest.HttpServerRequest
+type Response = HttpServerResponse.HttpServerResponse
+
+/** What a carrier needs to know of a session. */
+export interface Carried {
+  readonly commit: Effect.Effect<Option.Option<Committed>, SessionError>
+  readonly status: Effect.Effect<Status>
+}
+
+export interface Carrier {
+  /** Describes it to OpenAPI. */
+  readonly security: HttpApiSecurity.ApiKey | HttpApiSecurity.Http
+  /** Says to caches what the response depends on. */
+  readonly vary: (response: Response) => Response
+  /** The tokens to try, in order. */
+  readonly tokensOf: (request: Request) => ReadonlyArray<string>
+  /** Whether no response to this request can bring a new token to the client. */
+  readonly isOneWay: (request: Request) => boolean
+  /** Whether a response carries the token; if not, the handler has to hand it out. */
+  readonly isCarriedByResponse: boolean
+  /** Commits the session, and has the response carry what there is to carry. */
+  readonly commit: (session: Carried, request: Request, response: Response) => Effect.Effect<Response, SessionError>
+}
+
+// Effect commits before a response where nothing can be interrupted. A store that hangs has to be.
+const commit = (session: Carried) => Effect.interruptible(session.commit)
+
+const lifetimeOf = (expiry: DateTime.Utc, now: number): SessionCookie.Attributes => {
+  const millis = DateTime.toEpochMillis(expiry)
+  return {
+    maxAge: Duration.seconds(Math.max(Math.ceil((millis - now) / 1000), 0)),
+    expires: new Date(Math.ceil(millis / 1000) * 1000)
+  }
+}
+
+/** Warns once of a cookie that browsers drop. */
+const makeWarning = (key: string, cookie: SessionCookie.SessionCookie) => {
+  let isWarned = !cookie.attributes.secure
+  return (request: Request) =>
+    Effect.suspend(() => {
+      if (isWarned || !SessionCookie.isOverPlainHttp(request)) return Effect.void
+      isWarned = true
+      return Effect.logWarning(
+        `${key}: a secure cookie was set over plain HTTP. Browsers drop it, and every request starts a new ` +
+          `session. Serve HTTPS; to develop, use http://localhost, or the cookie option secure: false. ` +
+          `Behind a proxy that ends TLS, have it send X-Forwarded-Proto.`
+      )
+    })
+}
+
+/** The cookie; the key is that of the session class, for warnings. */
+export const cookie = (
+  key: string,
+  cookie: SessionCookie.SessionCookie,
+  options: { readonly persist: boolean; readonly clearSiteData: boolean; readonly sameSite: "lax" | "strict" | "none" }
+): Carrier => {
+  const { name } = cookie
+  const warn = makeWarning(key, cookie)
+  const isPersistent = (rememberMe: boolean): boolean => options.persist || rememberMe
+
+  const send = (
+    request: Request,
+    response: Response,
+    { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token }: Committed
+  ): Effect.Effect<Response> => {
+    const persistent = isPersistent(rememberMe)
+    const isPersistenceNew = isRememberMeNew && persistent !== isPersistent(!rememberMe)
+    if (!isTokenNew && !isPersistenceNew && !(persistent && isExpiryNew)) return Effect.succeed(response)
+    return Effect.andThen(
+      warn(request),
+      Effect.map(Clock.currentTimeMillis, (now) =>
+        SessionCookie.set(response, cookie, Redacted.value(token), persistent ? lifetimeOf(expiry, now) : {})
+      )
+    )
+  }
+
+  const sendNothing = (request: Request, response: Response, status: Status): Response => {
+    if (status !== "destroyed" || !SessionCookie.isIn(request.headers.cookie, name)) return response
+    const removed = SessionCookie.remove(response, cookie)
+    return options.clearSiteData ? SessionCookie.clearSiteData(removed) : removed
+  }
+
+  /** Whether the browser may have a cookie that it did not send, which a new session's cookie would push out. */
+  const isKeptBack = (request: Request): boolean =>
+    isWithheld(request, options.sameSite) && !SessionCookie.isIn(request.headers.cookie, name)
+
+  // Not a warning: pages of other sites can bring it about as often as they like.
+  const logKeptBack = (session: Carried): Effect.Effect<void> =>
+    Effect.flatMap(session.status, (status) =>
+      status === "modified"
+        ? Effect.logDebug(
+            `${key}: a new session was not saved, since a page of another site made the request, and the browser may ` +
+              `have kept back the cookie of another session`
+          )
+        : Effect.void
+    )
+
+  return {
+    security: HttpApiSecurity.apiKey({ in: "cookie", key: name }),
+    vary: SessionCookie.vary,
+    tokensOf: (request) => SessionCookie.tokensOf(request.headers.cookie, name),
+    // The head of an upgrade takes no cookie.
+    isOneWay: (request) => isWebSocket(request) || isKeptBack(request),
+    isCarriedByResponse: true,
+    commit: (session, request, response) =>
+      isKeptBack(request)
+        ? Effect.as(logKeptBack(session), response)
+        : Effect.flatMap(commit(session), (committed) => {
+            // What is done to the session from here on, as by a body that streams, comes too late for a cookie.
+            sealCarrier(session)
+            return Option.isSome(committed)
+              ? send(request, response, committed.value)
+              : Effect.map(session.status, (status) => sendNothing(request, response, status))
+          })
+  }
+}
+
+const bearerShape = /^bearer +([\w-]{43})$/i
+
+/** The header; a new token is for the handler to hand out, and what it has not handed out by then is not saved. */
+export const bearer: Carrier = {
+  security: HttpApiSecurity.bearer,
+  vary: SessionCookie.varyByAuthorization,
+  tokensOf: ({ headers }) => bearerShape.exec(headers.authorization ?? "")?.slice(1) ?? [],
+  isOneWay: () => false,
+  isCarriedByResponse: false,
+  commit: (session, _request, response) =>
+    Effect.suspend(() => {
+      sealCarrier(session)
+      return Effect.as(commit(session), response)
+    })
+}
