@@ -1,0 +1,122 @@
+import { assert, describe } from "@effect/vitest"
+import { Effect, Exit, Redacted } from "effect"
+import { TestClock } from "effect/testing"
+import { SessionStoreError } from "effect-sessions"
+import {
+  activeFields,
+  add,
+  commit,
+  fieldsAt,
+  IdleSession,
+  keyOf,
+  logIn,
+  malformed,
+  stored,
+  test,
+  UserSession,
+  visit,
+  visitsOf
+} from "./fixtures.ts"
+import { during, VirtualStore } from "./virtualStore.ts"
+
+describe("Session", () => {
+  describe("merge", () => {
+    test("takes the value of another session in, and ends that one at the commit", function* () {
+      const other = yield* stored(UserSession)
+      yield* TestClock.adjust("1 hour")
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      const deadline = yield* session.deadline
+      yield* session.merge(other.token, add)
+      assert.deepStrictEqual(yield* session.get, { visits: 2 })
+      assert.deepStrictEqual(yield* session.deadline, deadline)
+      assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
+      yield* session.commit
+      assert.strictEqual(yield* visitsOf(UserSession, other.token), 0)
+      assert.strictEqual(yield* visitsOf(UserSession, token), 2)
+    })
+
+    test("does nothing for a token that opens nothing, or this very session", function* () {
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      const foreign = yield* stored(IdleSession)
+      const tokens = [...malformed, "a".repeat(43), Redacted.value(token), Redacted.value(foreign.token)]
+      for (const other of tokens) yield* session.merge(Redacted.make(other), add)
+      assert.strictEqual(yield* session.status, "unmodified")
+      assert.strictEqual(yield* visitsOf(UserSession, token), 1)
+      assert.strictEqual(yield* visitsOf(IdleSession, foreign.token), 1)
+    })
+
+    test("leaves the other session alone where the function throws", function* () {
+      const other = yield* stored(UserSession)
+      const session = yield* UserSession.open()
+      const bug = () => {
+        throw new Error("bug")
+      }
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(session.merge(other.token, bug))))
+      assert.strictEqual(yield* session.status, "unmodified")
+      assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
+    })
+
+    for (const [when, isHeld] of [
+      ["before it is held", (operation: string) => operation === "replace"],
+      ["before it is looked for", () => true]
+    ] as const) {
+      test(`loses no update of the other session that was committed after the merge, ${when}`, function* () {
+        const other = yield* stored(UserSession)
+        const fast = yield* other.open
+        yield* fast.update(visit)
+        const session = yield* UserSession.open()
+        yield* session.merge(other.token, add)
+        const token = yield* during(commit(session), fast.commit, isHeld)
+        assert.deepStrictEqual(yield* session.get, { visits: 2 })
+        assert.strictEqual(yield* visitsOf(UserSession, token), 2)
+        assert.strictEqual(yield* visitsOf(UserSession, other.token), 0)
+      })
+    }
+
+    test("leaves the other session alone where this one has ended", function* () {
+      const other = yield* stored(UserSession)
+      const { open } = yield* stored(UserSession)
+      const [slow, fast] = [yield* open, yield* open]
+      yield* fast.destroy
+      yield* slow.update(visit)
+      yield* slow.commit
+      yield* slow.merge(other.token, add)
+      assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
+    })
+
+    test("takes nothing of a session that another request ended in the meantime", function* () {
+      const other = yield* stored(UserSession)
+      const fast = yield* other.open
+      const session = yield* UserSession.open()
+      yield* session.update(logIn("ada"))
+      yield* session.merge(other.token, add)
+      const token = yield* during(commit(session), fast.destroy, (operation) => operation === "replace")
+      assert.deepStrictEqual(yield* session.get, { userId: "ada", visits: 0 })
+      assert.strictEqual(yield* visitsOf(UserSession, token), 0)
+      assert.strictEqual(yield* session.status, "unmodified")
+    })
+
+    test("fails where the store fails, and has changed nothing", function* () {
+      const spy = yield* VirtualStore
+      const other = yield* stored(UserSession)
+      const session = yield* UserSession.open()
+      spy.failing.add("find")
+      assert.instanceOf(yield* Effect.flip(session.merge(other.token, add)), SessionStoreError)
+      spy.heal()
+      assert.strictEqual(yield* session.status, "unmodified")
+      assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
+    })
+
+    test("leaves nothing of the other session in the store", function* () {
+      const other = yield* stored(UserSession)
+      const session = yield* UserSession.open()
+      yield* session.merge(other.token, (_, { visits }) => ({ visits: visits * 10 }))
+      const token = yield* commit(session)
+      const tombstone = { version: 1, session: "test/UserSession", successor: keyOf(token) }
+      assert.deepStrictEqual(yield* fieldsAt(keyOf(other.token)), tombstone)
+      assert.strictEqual((yield* activeFields).length, 1)
+    })
+  })
+})

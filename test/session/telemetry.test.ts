@@ -1,0 +1,76 @@
+import { assert, describe } from "@effect/vitest"
+import { Effect, Exit, Metric } from "effect"
+import { TestClock } from "effect/testing"
+import { withSpans } from "../telemetry.ts"
+import { IdleSession, logIn, NewerSession, stored, test, UserSession, visit } from "./fixtures.ts"
+
+describe("Session", () => {
+  describe("spans", () => {
+    test("name the class and what is done, and show neither token nor value", () =>
+      withSpans((spans) =>
+        Effect.gen(function* () {
+          const { open } = yield* stored(UserSession)
+          const session = yield* open
+          yield* session.update(logIn("ada"))
+          yield* session.commit
+          assert.deepStrictEqual(
+            spans.map(({ name }) => name),
+            ["Session.commit", "Session.open", "Session.commit"]
+          )
+          for (const { attributes, events, status } of spans) {
+            assert.deepStrictEqual([...attributes], [["session", "test/UserSession"]])
+            assert.deepStrictEqual(events, [])
+            // Nor does one end with a value, which a tracer may show.
+            const exit = status._tag === "Ended" ? status.exit : assert.fail("a span that did not end")
+            assert.deepStrictEqual(exit, Exit.void)
+          }
+        })
+      ))
+
+    test("are made of what asks something of the store, and of nothing else", () =>
+      withSpans((spans) =>
+        Effect.gen(function* () {
+          const names = () => spans.splice(0).map(({ name }) => name)
+          yield* (yield* UserSession.open()).commit
+          assert.deepStrictEqual(names(), [])
+          const { open } = yield* stored(UserSession)
+          yield* (yield* open).commit
+          assert.deepStrictEqual(names(), ["Session.commit", "Session.open"])
+          const idle = yield* stored(IdleSession)
+          yield* (yield* idle.open).commit
+          assert.deepStrictEqual(names(), ["Session.commit", "Session.open"])
+          yield* TestClock.adjust("1 minute")
+          yield* (yield* idle.open).commit
+          assert.deepStrictEqual(names(), ["Session.open", "Session.commit"])
+        })
+      ))
+  })
+
+  describe("metrics", () => {
+    test("count by class what was created, destroyed, tried again and not decoded", () =>
+      Effect.gen(function* () {
+        const { open, token } = yield* stored(UserSession)
+        const [slow, fast] = [yield* open, yield* open]
+        for (const session of [slow, fast]) {
+          yield* session.update(visit)
+          yield* session.commit
+        }
+        yield* NewerSession.open(token)
+        // Neither a renewal nor a commit of what has ended is a new session or a conflict.
+        yield* fast.renewToken
+        yield* fast.commit
+        yield* slow.update(visit)
+        yield* slow.commit
+        yield* fast.destroy
+        const metrics = (yield* Metric.snapshot).filter(({ attributes }) => attributes?.session === "test/UserSession")
+        assert.isTrue(metrics.every(({ state }) => "incremental" in state && state.incremental))
+        const counts = metrics.map(({ id, state }) => [id, "count" in state ? state.count : state] as const)
+        assert.deepStrictEqual(Object.fromEntries(counts), {
+          sessions_created: 1,
+          session_conflicts: 1,
+          sessions_undecodable: 1,
+          sessions_destroyed: 1
+        })
+      }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
+  })
+})
