@@ -91,7 +91,7 @@ export interface MemStoreOptions {
 interface Memory {
   readonly state: Ref.Ref<TokenMap.TokenMap>
   readonly hash: TokenMap.Hash
-  readonly bound: Eviction.Bound
+  readonly bound: Eviction.Bound | undefined
 }
 
 const find = (self: Memory, token: string): Effect.Effect<Option.Option<string>> =>
@@ -103,46 +103,56 @@ const find = (self: Memory, token: string): Effect.Effect<Option.Option<string>>
       : Option.none()
   })
 
-/** Updates the sessions in one atomic step that knows the time, and reports what was evicted in it. */
+/** Updates the sessions in one atomic step that knows the time. */
 const update = <A>(
   self: Memory,
   f: (sessions: TokenMap.TokenMap, now: number) => readonly [A, TokenMap.TokenMap]
 ): Effect.Effect<A> =>
-  Effect.tap(
-    Clock.clockWith((clock) => Ref.modify(self.state, (sessions) => f(sessions, clock.currentTimeMillisUnsafe()))),
-    Eviction.report(self.bound)
-  )
+  Clock.clockWith((clock) => Ref.modify(self.state, (sessions) => f(sessions, clock.currentTimeMillisUnsafe())))
 
 /** Adds or overwrites a session. If that is one too many, another one goes. */
 const put = (
-  self: Memory,
+  { hash, bound }: Memory,
   sessions: TokenMap.TokenMap,
   token: string,
   entry: Entry.Entry,
   now: number
 ): TokenMap.TokenMap => {
-  const added = TokenMap.set(sessions, self.hash, token, entry)
-  if (HashMap.size(added) <= self.bound.capacity) return added
+  const added = TokenMap.set(sessions, hash, token, entry)
+  if (bound === undefined || HashMap.size(added) <= bound.capacity) return added
   // A session that nobody can find takes no place of one that somebody can.
   if (!Entry.isActive(entry, now)) return sessions
-  return TokenMap.remove(added, self.hash, Eviction.evict(self.bound, sessions, self.hash, now)[0])
+  return TokenMap.remove(added, hash, Eviction.evict(bound, sessions, hash, now))
 }
+
+/** Says in metrics and logs what an update evicted. */
+const reported = <A>({ bound }: Memory, updated: Effect.Effect<A>): Effect.Effect<A> =>
+  bound === undefined ? updated : Effect.tap(updated, Eviction.report(bound))
 
 const isActive = (entry: Option.Option<Entry.Entry>, now: number): boolean =>
   Option.isSome(entry) && Entry.isActive(entry.value, now)
 
 const create = (self: Memory, token: string, data: string, expiry: DateTime.DateTime): Effect.Effect<boolean> => {
   const entry = Entry.make(data, DateTime.toEpochMillis(expiry))
-  return update(self, (sessions, now) =>
-    isActive(TokenMap.get(sessions, self.hash, token), now)
-      ? [false, sessions]
-      : [true, put(self, sessions, token, entry, now)]
+  return reported(
+    self,
+    update(self, (sessions, now) =>
+      isActive(TokenMap.get(sessions, self.hash, token), now)
+        ? [false, sessions]
+        : [true, put(self, sessions, token, entry, now)]
+    )
   )
 }
 
 const commit = (self: Memory, token: string, data: string, expiry: DateTime.DateTime): Effect.Effect<void> => {
   const entry = Entry.make(data, DateTime.toEpochMillis(expiry))
-  return update(self, (sessions, now) => [undefined, put(self, sessions, token, entry, now)])
+  // Without a bound it makes no difference what the time is.
+  return self.bound === undefined
+    ? Ref.update(self.state, (sessions) => TokenMap.set(sessions, self.hash, token, entry))
+    : reported(
+        self,
+        update(self, (sessions, now) => [undefined, put(self, sessions, token, entry, now)])
+      )
 }
 
 const replace = (

@@ -17,12 +17,12 @@ const expiryLength = 8
 // The place where an expiry is made of its bytes, so that none has to be allocated for it.
 const bytes = new DataView(new ArrayBuffer(expiryLength))
 
+const byte = (index: number): number => bytes.getUint8(index)
+
 export const make = (data: string, expiry: number): Entry => {
   bytes.setFloat64(0, expiry)
-  const parts: Array<string> = []
-  for (let i = 0; i < expiryLength; i++) parts.push(String.fromCharCode(bytes.getUint8(i)))
-  parts.push(data)
-  return parts.join("")
+  const prefix = String.fromCharCode(byte(0), byte(1), byte(2), byte(3), byte(4), byte(5), byte(6), byte(7))
+  return [prefix, data].join("")
 }
 
 /** The instant after which the session is expired, in milliseconds. */

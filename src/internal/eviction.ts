@@ -28,11 +28,16 @@ const sessionsEvicted = Metric.counter("sessions_evicted", {
   incremental: true
 })
 
-/** Dies with a `TypeError` that names store and value if the capacity is neither a positive integer nor `Infinity`. */
-export const makeBound = (store: string, capacity: number): Effect.Effect<Bound> =>
-  capacity > 0 && (Number.isSafeInteger(capacity) || capacity === Number.POSITIVE_INFINITY)
+/**
+ * None if the capacity is `Infinity`. Dies with a `TypeError` that names store and value if it is not a positive integer
+ * either.
+ */
+export const makeBound = (store: string, capacity: number): Effect.Effect<Bound | undefined> => {
+  if (capacity === Number.POSITIVE_INFINITY) return Effect.undefined
+  return Number.isSafeInteger(capacity) && capacity > 0
     ? Effect.succeed({ capacity, snapshot: [].values(), active: 0, expired: 0, warned: Number.NEGATIVE_INFINITY })
     : Effect.die(new TypeError(`${store}: the capacity is not a positive integer: ${Formatter.format(capacity)}`))
+}
 
 const sampleSize = 16
 
@@ -83,12 +88,12 @@ const choose = (self: Bound, sessions: TokenMap.TokenMap, hash: TokenMap.Hash): 
   }
 }
 
-/** The sessions without one of them, which is counted. */
-export const evict = (self: Bound, sessions: TokenMap.TokenMap, hash: TokenMap.Hash, now: number): TokenMap.Item => {
-  const item = choose(self, sessions, hash)
-  if (Entry.isActive(item[1], now)) self.active++
+/** The token of the session that has to go, which is counted. */
+export const evict = (self: Bound, sessions: TokenMap.TokenMap, hash: TokenMap.Hash, now: number): string => {
+  const [token, entry] = choose(self, sessions, hash)
+  if (Entry.isActive(entry, now)) self.active++
   else self.expired++
-  return item
+  return token
 }
 
 const warn = (self: Bound): Effect.Effect<void> =>
