@@ -2,7 +2,7 @@
  * The stores that are measured, each behind the same few operations.
  *
  * An operation takes a batch and issues it as the store's own users would: a fiber that runs through the batch, calls
- * whose callbacks are awaited together, or a plain loop. What a store takes (bytes, an object, an instant of expiry) is
+ * whose callbacks are awaited together, or a plain loop. What a store takes (an object, an instant of expiry) is
  * made of a session's text before the time that is measured.
  */
 import { Clock, DateTime, Deferred, Duration, Effect, Exit, HashMap, Option, Scope } from "effect"
@@ -36,8 +36,6 @@ export interface Store {
   /** One pass that removes what has expired; answers how many sessions are held after it. */
   readonly sweep?: () => Promise<number>
 }
-
-const bytes = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text)
 
 /** Runs an effect an item in one fiber, and counts the answers that are hits. */
 const runEach = <A, B, E>(
@@ -73,25 +71,21 @@ const memStore = async (): Promise<Store> => {
   const expiryIn = (lifetime: number) => DateTime.makeUnsafe(Date.now() + lifetime)
   return {
     commit: (batch) => {
-      const sessions = batch.map(({ token, text, lifetime }) => ({
-        token,
-        data: bytes(text),
-        expiry: expiryIn(lifetime)
-      }))
-      return () => runEach(sessions, ({ token, data, expiry }) => store.commit(token, data, expiry))
+      const sessions = batch.map(({ token, text, lifetime }) => ({ token, text, expiry: expiryIn(lifetime) }))
+      return () => runEach(sessions, ({ token, text, expiry }) => store.commit(token, text, expiry))
     },
     find: (tokens) => runEach(tokens, store.find, Option.isSome),
     replace: (batch) => {
       const sessions = batch.map(({ token, text, expected, lifetime }) => ({
         token,
-        expected: bytes(expected),
-        data: bytes(text),
+        expected,
+        text,
         expiry: expiryIn(lifetime)
       }))
       return () =>
         runEach(
           sessions,
-          ({ token, expected, data, expiry }) => store.replace(token, expected, data, expiry),
+          ({ token, expected, text, expiry }) => store.replace(token, expected, text, expiry),
           (replaced) => replaced
         )
     },
@@ -111,11 +105,8 @@ const memStore = async (): Promise<Store> => {
 const keyValueStore = async (): Promise<Store> => {
   const store = await KeyValueStore.KeyValueStore.pipe(Effect.provide(KeyValueStore.layerMemory), Effect.runPromise)
   return {
-    commit: (batch) => {
-      const sessions = batch.map(({ token, text }) => ({ token, data: bytes(text) }))
-      return () => runEach(sessions, ({ token, data }) => store.set(token, data))
-    },
-    find: (tokens) => runEach(tokens, store.getUint8Array, (data) => data !== undefined),
+    commit: (batch) => () => runEach(batch, ({ token, text }) => store.set(token, text)),
+    find: (tokens) => runEach(tokens, store.get, (text) => text !== undefined),
     delete: (tokens) => runEach(tokens, store.remove)
   }
 }
@@ -130,10 +121,10 @@ const persistence = async (): Promise<Store> => {
     commit: (batch) => {
       const sessions = batch.map(({ token, text, lifetime }) => ({
         token,
-        data: bytes(text),
+        value: { text },
         lifetime: Duration.millis(lifetime)
       }))
-      return () => runEach(sessions, ({ token, data, lifetime }) => store.set(token, data, lifetime))
+      return () => runEach(sessions, ({ token, value, lifetime }) => store.set(token, value, lifetime))
     },
     find: (tokens) => runEach(tokens, store.get, (data) => data !== undefined),
     delete: (tokens) => runEach(tokens, store.remove)
@@ -203,16 +194,12 @@ const memoryStore = async (): Promise<Store> => {
 
 const lruCache = async (sessions: number): Promise<Store> => {
   // It wants a bound, or a timer for each entry. The bound leaves room for what is written besides.
-  const cache = new LRUCache<string, Uint8Array>({ max: sessions + 1_000, ttl: 1, perf: Date })
+  const cache = new LRUCache<string, string>({ max: sessions + 1_000, ttl: 1, perf: Date })
   return {
     commit: (batch) => {
-      const sessions = batch.map(({ token, text, lifetime }) => ({
-        token,
-        data: bytes(text),
-        options: { ttl: lifetime }
-      }))
+      const sessions = batch.map(({ token, text, lifetime }) => ({ token, text, options: { ttl: lifetime } }))
       return () => {
-        for (const { token, data, options } of sessions) cache.set(token, data, options)
+        for (const { token, text, options } of sessions) cache.set(token, text, options)
       }
     },
     find: (tokens) => {
@@ -232,13 +219,10 @@ const lruCache = async (sessions: number): Promise<Store> => {
 }
 
 const plainMap = async (): Promise<Store> => {
-  const map = new Map<string, Uint8Array>()
+  const map = new Map<string, string>()
   return {
-    commit: (batch) => {
-      const sessions = batch.map(({ token, text }) => ({ token, data: bytes(text) }))
-      return () => {
-        for (const { token, data } of sessions) map.set(token, data)
-      }
+    commit: (batch) => () => {
+      for (const { token, text } of batch) map.set(token, text)
     },
     find: (tokens) => {
       let found = 0
@@ -249,6 +233,24 @@ const plainMap = async (): Promise<Store> => {
       for (const token of tokens) map.delete(token)
     },
     all: () => new Map(map).size
+  }
+}
+
+/** What MemStore is built on, bare: no expiry, no fiber, and nobody else who reads it. */
+const hashMap = async (): Promise<Store> => {
+  let map = HashMap.empty<string, string>()
+  return {
+    commit: (batch) => () => {
+      for (const { token, text } of batch) map = HashMap.set(map, token, text)
+    },
+    find: (tokens) => {
+      let found = 0
+      for (const token of tokens) if (Option.isSome(HashMap.get(map, token))) found++
+      return found
+    },
+    delete: (tokens) => {
+      for (const token of tokens) map = HashMap.remove(map, token)
+    }
   }
 }
 
@@ -268,8 +270,13 @@ export const peers = {
     sweeps: true,
     lacks: "replace and a sweep, in place of which its all is shown. It makes JSON itself too"
   },
-  "Effect Persistence": { make: persistence, sweeps: false, lacks: "replace, all, a sweep, a copy of its own" },
-  "Effect KeyValueStore": { make: keyValueStore, sweeps: false, lacks: "replace, all, expiry, a copy of its own" },
-  "lru-cache": { make: lruCache, sweeps: true, lacks: "replace, a copy of its own. It wants a bound" },
-  Map: { make: plainMap, sweeps: false, lacks: "replace, expiry, a copy of its own" }
+  "Effect Persistence": { make: persistence, sweeps: false, lacks: "replace, all, a sweep. It takes objects" },
+  "Effect KeyValueStore": { make: keyValueStore, sweeps: false, lacks: "replace, all, expiry" },
+  "lru-cache": { make: lruCache, sweeps: true, lacks: "replace. It wants a bound" },
+  "Effect HashMap": {
+    make: hashMap,
+    sweeps: false,
+    lacks: "replace, all, expiry, a sweep: HashMap.get and HashMap.set alone"
+  },
+  Map: { make: plainMap, sweeps: false, lacks: "replace, expiry" }
 } satisfies Record<string, Peer>

@@ -4,9 +4,6 @@
 import { Clock, Console, DateTime, Duration, Effect, HashMap, Option } from "effect"
 import { MemStore } from "effect-sessions"
 
-const encode = (text: string) => new TextEncoder().encode(text)
-const decode = (data: Uint8Array) => new TextDecoder().decode(data)
-
 const program = Effect.gen(function* () {
   const store = yield* MemStore
   const start = yield* Clock.currentTimeMillis
@@ -17,12 +14,12 @@ const program = Effect.gen(function* () {
   })
 
   const commit = Effect.fnUntraced(function* (token: string, text: string, lifetime: Duration.Duration) {
-    yield* store.commit(token, encode(text), DateTime.addDuration(yield* DateTime.now, lifetime))
+    yield* store.commit(token, text, DateTime.addDuration(yield* DateTime.now, lifetime))
     yield* say(`commit ${token}`, `"${text}" for ${Duration.format(lifetime)}`)
   })
 
   const find = Effect.fnUntraced(function* (token: string) {
-    const found = Option.map(yield* store.find(token), decode)
+    const found = yield* store.find(token)
     yield* say(`find ${token}`, Option.match(found, { onNone: () => "nothing", onSome: (text) => `"${text}"` }))
   })
 

@@ -25,6 +25,9 @@ import {
   Stream
 } from "effect"
 import * as Cleanup from "./internal/cleanup.ts"
+import * as Entry from "./internal/entry.ts"
+import * as Eviction from "./internal/eviction.ts"
+import * as TokenMap from "./internal/tokenMap.ts"
 import { SessionStore, type SessionStoreOperations } from "./SessionStore.ts"
 
 /**
@@ -55,16 +58,125 @@ export interface MemStoreOperations extends SessionStoreOperations<never> {
   readonly stopCleanup: Effect.Effect<void>
 }
 
-interface Entry {
-  readonly data: string
-  readonly expiry: number
+/**
+ * How {@link MemStore.layerWith} makes a store.
+ *
+ * @example
+ * ```ts
+ * import type { MemStoreOptions } from "effect-sessions"
+ *
+ * const options: MemStoreOptions = { cleanupInterval: "30 seconds", capacity: 100_000 }
+ * ```
+ */
+export interface MemStoreOptions {
+  /**
+   * The time from the start to the first sweep, and from the end of each to the next. Zero, a negative or an infinite
+   * interval means no cleanup.
+   *
+   * @default "1 minute"
+   */
+  readonly cleanupInterval?: Duration.Input | undefined
+
+  /**
+   * The most sessions that the store holds, a positive integer, or `Infinity` for as many as come. Expired sessions count
+   * until they are swept. A new session that is one too many evicts another: of a sample of sixteen, the one that expires
+   * soonest.
+   *
+   * @default Infinity
+   */
+  readonly capacity?: number | undefined
 }
 
-type Sessions = HashMap.HashMap<string, Entry>
+/** A store: its sessions, the hash that they are kept under, and the bound on them, if there is one. */
+interface Memory {
+  readonly state: Ref.Ref<TokenMap.TokenMap>
+  readonly hash: TokenMap.Hash
+  readonly bound: Eviction.Bound | undefined
+}
 
-const makeEntry = (data: string, expiry: DateTime.DateTime): Entry => ({ data, expiry: DateTime.toEpochMillis(expiry) })
+const find = (self: Memory, token: string): Effect.Effect<Option.Option<string>> =>
+  // In one step of the fiber: a pipeline of `Clock` and `Ref` takes as long as the look-up itself.
+  Effect.withFiberSucceed((fiber) => {
+    const entry = TokenMap.get(Ref.getUnsafe(self.state), self.hash, token)
+    return Option.isSome(entry) && Entry.isActive(entry.value, fiber.getRef(Clock.Clock).currentTimeMillisUnsafe())
+      ? Option.some(Entry.dataOf(entry.value))
+      : Option.none()
+  })
 
-const isActive = (entry: Entry, now: number): boolean => now <= entry.expiry
+/** Updates the sessions in one atomic step that knows the time. */
+const update = <A>(
+  self: Memory,
+  f: (sessions: TokenMap.TokenMap, now: number) => readonly [A, TokenMap.TokenMap]
+): Effect.Effect<A> =>
+  Clock.clockWith((clock) => Ref.modify(self.state, (sessions) => f(sessions, clock.currentTimeMillisUnsafe())))
+
+/** Adds or overwrites a session. If that is one too many, another one goes. */
+const put = (
+  { hash, bound }: Memory,
+  sessions: TokenMap.TokenMap,
+  token: string,
+  entry: Entry.Entry,
+  now: number
+): TokenMap.TokenMap => {
+  const added = TokenMap.set(sessions, hash, token, entry)
+  if (bound === undefined || HashMap.size(added) <= bound.capacity) return added
+  // A session that nobody can find takes no place of one that somebody can.
+  if (!Entry.isActive(entry, now)) return sessions
+  return TokenMap.remove(added, hash, Eviction.evict(bound, sessions, hash, now))
+}
+
+/** Says in metrics and logs what an update evicted. */
+const reported = <A>({ bound }: Memory, updated: Effect.Effect<A>): Effect.Effect<A> =>
+  bound === undefined ? updated : Effect.tap(updated, Eviction.report(bound))
+
+const isActive = (entry: Option.Option<Entry.Entry>, now: number): boolean =>
+  Option.isSome(entry) && Entry.isActive(entry.value, now)
+
+const create = (self: Memory, token: string, data: string, expiry: DateTime.DateTime): Effect.Effect<boolean> => {
+  const entry = Entry.make(data, DateTime.toEpochMillis(expiry))
+  return reported(
+    self,
+    update(self, (sessions, now) =>
+      isActive(TokenMap.get(sessions, self.hash, token), now)
+        ? [false, sessions]
+        : [true, put(self, sessions, token, entry, now)]
+    )
+  )
+}
+
+const commit = (self: Memory, token: string, data: string, expiry: DateTime.DateTime): Effect.Effect<void> => {
+  const entry = Entry.make(data, DateTime.toEpochMillis(expiry))
+  // Without a bound it makes no difference what the time is.
+  return self.bound === undefined
+    ? Ref.update(self.state, (sessions) => TokenMap.set(sessions, self.hash, token, entry))
+    : reported(
+        self,
+        update(self, (sessions, now) => [undefined, put(self, sessions, token, entry, now)])
+      )
+}
+
+const replace = (
+  self: Memory,
+  token: string,
+  expected: string,
+  data: string,
+  expiry: DateTime.DateTime
+): Effect.Effect<boolean> => {
+  const entry = Entry.make(data, DateTime.toEpochMillis(expiry))
+  return update(self, (sessions, now) => {
+    const held = TokenMap.get(sessions, self.hash, token)
+    if (Option.isNone(held) || !Entry.isActive(held.value, now) || !Entry.hasData(held.value, expected)) {
+      return [false, sessions]
+    }
+    // Nobody can find it any more: what was compared and deleted takes no memory until the next sweep.
+    return [
+      true,
+      Entry.isActive(entry, now)
+        ? TokenMap.set(sessions, self.hash, token, entry)
+        : TokenMap.remove(sessions, self.hash, token)
+    ]
+  })
+}
 
 // Small, for whoever asks while a sweep runs waits for a page at the most: with finds going on all the while, 99 of 100 of
 // their waits are 2.2 ms with pages of 128, 1.1 ms with 64 and 0.6 ms with 32, for a sweep that takes twice as long.
@@ -75,7 +187,10 @@ const isActive = (entry: Entry, now: number): boolean => now <= entry.expiry
 const pageSize = 32
 
 /** What `pick` makes of the sessions of a snapshot, a page at a time, with a turn of the event loop before each. */
-const pages = <A>(sessions: Sessions, pick: (token: string, entry: Entry) => A | undefined): Stream.Stream<A> =>
+const pages = <A>(
+  sessions: TokenMap.TokenMap,
+  pick: (token: string, entry: Entry.Entry) => A | undefined
+): Stream.Stream<A> =>
   Stream.paginate(HashMap.entries(sessions), (entries) =>
     Effect.map(Effect.andThen(Effect.yieldNow, Clock.Clock), (clock) => {
       const picked: Array<A> = []
@@ -94,6 +209,81 @@ const pages = <A>(sessions: Sessions, pick: (token: string, entry: Entry) => A |
 const sessionsHeld = Metric.gauge("sessions_held", {
   description: "Sessions in memory after a sweep"
 })
+
+const entries = (self: Memory): Stream.Stream<readonly [token: string, data: string]> =>
+  Stream.unwrap(
+    Effect.map(Clock.currentTimeMillis, (now) =>
+      pages(Ref.getUnsafe(self.state), (token, entry) =>
+        Entry.isActive(entry, now) ? ([token, Entry.dataOf(entry)] as const) : undefined
+      )
+    )
+  )
+
+/** Removes those of the sessions that are expired still, and not committed anew, and says how many. */
+const removeExpired = (self: Memory, tokens: ReadonlyArray<string>, now: number): Effect.Effect<number> =>
+  Ref.modify(self.state, (sessions) => {
+    const remaining = HashMap.mutate(sessions, (current) => {
+      for (const token of tokens) {
+        const held = TokenMap.get(current, self.hash, token)
+        if (Option.isSome(held) && !Entry.isActive(held.value, now)) TokenMap.remove(current, self.hash, token)
+      }
+    })
+    return [HashMap.size(sessions) - HashMap.size(remaining), remaining]
+  })
+
+/** Removes what has expired, and says how many that were. */
+const sweep = (self: Memory): Effect.Effect<number> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const expired = pages(Ref.getUnsafe(self.state), (token, entry) => (Entry.isActive(entry, now) ? undefined : token))
+    let swept = 0
+    const removeAll = Stream.runForEachArray(expired, (tokens) =>
+      Effect.flatMap(removeExpired(self, tokens, now), (removed) => {
+        swept += removed
+        return Metric.update(Cleanup.sessionsSwept, removed)
+      })
+    )
+    return Effect.map(removeAll, () => swept)
+  })
+
+const report = (self: Memory, swept: number): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const held = HashMap.size(Ref.getUnsafe(self.state))
+    return Effect.andThen(
+      Metric.update(sessionsHeld, held),
+      Effect.logDebug(`Session cleanup removed ${swept} expired sessions and left ${held}`)
+    )
+  })
+
+const defaultInterval: Duration.Input = "1 minute"
+
+const makeStore = Effect.fnUntraced(function* (
+  cleanupInterval: Duration.Input,
+  capacity: number
+): Effect.fn.Return<MemStoreOperations, never, Scope.Scope> {
+  const self: Memory = {
+    state: yield* Ref.make<TokenMap.TokenMap>(HashMap.empty()),
+    hash: TokenMap.makeHash(),
+    bound: yield* Eviction.makeBound("MemStore", capacity)
+  }
+  const stopCleanup = yield* Cleanup.start({
+    store: "MemStore",
+    interval: cleanupInterval,
+    sweep: sweep(self),
+    report: (swept) => report(self, swept)
+  })
+  const operations = SessionStore.make({
+    find: (token) => find(self, token),
+    create: (token, data, expiry) => create(self, token, data, expiry),
+    commit: (token, data, expiry) => commit(self, token, data, expiry),
+    replace: (token, expected, data, expiry) => replace(self, token, expected, data, expiry),
+    delete: (token) => Ref.update(self.state, (sessions) => TokenMap.remove(sessions, self.hash, token)),
+    entries: entries(self)
+  })
+  return { ...operations, size: Effect.map(Ref.get(self.state), HashMap.size), stopCleanup }
+})
+
+const layerOf = (store: Effect.Effect<MemStoreOperations, never, Scope.Scope>): Layer.Layer<MemStore | SessionStore> =>
+  Layer.effectContext(Effect.map(store, (store) => Context.add(Context.make(MemStore, store), SessionStore, store)))
 
 /**
  * An in-memory session store: its service tag, its constructors and its layers.
@@ -143,98 +333,9 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    * await Effect.runPromise(Effect.scoped(program)) // => 0
    * ```
    */
-  static readonly makeWithCleanupInterval: (
+  static readonly makeWithCleanupInterval = (
     interval: Duration.Input
-  ) => Effect.Effect<MemStore["Service"], never, Scope.Scope> = Effect.fnUntraced(function* (interval) {
-    const state = yield* Ref.make<Sessions>(HashMap.empty())
-
-    const find: MemStoreOperations["find"] = (token) =>
-      Clock.clockWith((clock) => {
-        const entry = HashMap.get(Ref.getUnsafe(state), token)
-        return Option.isSome(entry) && isActive(entry.value, clock.currentTimeMillisUnsafe())
-          ? Effect.succeedSome(entry.value.data)
-          : Effect.succeedNone
-      })
-
-    const commit: MemStoreOperations["commit"] = (token, data, expiry) => {
-      const entry = makeEntry(data, expiry)
-      return Ref.update(state, (sessions) => HashMap.set(sessions, token, entry))
-    }
-
-    const create: MemStoreOperations["create"] = (token, data, expiry) => {
-      const entry = makeEntry(data, expiry)
-      return Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        Ref.modify(state, (sessions) =>
-          Option.exists(HashMap.get(sessions, token), (held) => isActive(held, now))
-            ? [false, sessions]
-            : [true, HashMap.set(sessions, token, entry)]
-        )
-      )
-    }
-
-    const replace: MemStoreOperations["replace"] = (token, expected, data, expiry) => {
-      const entry = makeEntry(data, expiry)
-      return Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        Ref.modify(state, (sessions) => {
-          if (!Option.exists(HashMap.get(sessions, token), (held) => isActive(held, now) && held.data === expected)) {
-            return [false, sessions]
-          }
-          // Nobody can find it any more: what was compared and deleted takes no memory until the next sweep.
-          return [true, isActive(entry, now) ? HashMap.set(sessions, token, entry) : HashMap.remove(sessions, token)]
-        })
-      )
-    }
-
-    const remove: MemStoreOperations["delete"] = (token) => Ref.update(state, HashMap.remove(token))
-
-    const entries: MemStoreOperations["entries"] = Stream.unwrap(
-      Effect.map(Clock.currentTimeMillis, (now) =>
-        pages(Ref.getUnsafe(state), (token, entry) =>
-          isActive(entry, now) ? ([token, entry.data] as const) : undefined
-        )
-      )
-    )
-
-    const size = Effect.map(Ref.get(state), HashMap.size)
-
-    /** Removes those of the sessions that are expired still, and not committed anew, and says how many. */
-    const removeExpired = (tokens: ReadonlyArray<string>, now: number) =>
-      Ref.modify(state, (sessions) => {
-        const remaining = HashMap.mutate(sessions, (current) => {
-          for (const token of tokens) {
-            if (Option.exists(HashMap.get(current, token), (entry) => !isActive(entry, now))) {
-              HashMap.remove(current, token)
-            }
-          }
-        })
-        return [HashMap.size(sessions) - HashMap.size(remaining), remaining]
-      })
-
-    const sweep = Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      const expired = pages(Ref.getUnsafe(state), (token, entry) => (isActive(entry, now) ? undefined : token))
-      let swept = 0
-      const removeAll = Stream.runForEachArray(expired, (tokens) =>
-        Effect.flatMap(removeExpired(tokens, now), (removed) => {
-          swept += removed
-          return Metric.update(Cleanup.sessionsSwept, removed)
-        })
-      )
-      return Effect.map(removeAll, () => swept)
-    })
-
-    const report = (swept: number) =>
-      Effect.flatMap(size, (held) =>
-        Effect.andThen(
-          Metric.update(sessionsHeld, held),
-          Effect.logDebug(`Session cleanup removed ${swept} expired sessions and left ${held}`)
-        )
-      )
-
-    const stopCleanup = yield* Cleanup.start({ store: "MemStore", interval, sweep, report })
-
-    const operations = SessionStore.make({ find, create, commit, replace, delete: remove, entries })
-    return MemStore.of({ ...operations, size, stopCleanup })
-  })
+  ): Effect.Effect<MemStore["Service"], never, Scope.Scope> => makeStore(interval, Number.POSITIVE_INFINITY)
 
   /**
    * Makes a store in the current scope whose cleanup runs every minute, the default of scs/memstore. See
@@ -250,8 +351,49 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    * await Effect.runPromise(Effect.scoped(program)) // => Option.none()
    * ```
    */
-  static readonly make: Effect.Effect<MemStore["Service"], never, Scope.Scope> =
-    MemStore.makeWithCleanupInterval("1 minute")
+  static readonly make: Effect.Effect<MemStore["Service"], never, Scope.Scope> = makeStore(
+    defaultInterval,
+    Number.POSITIVE_INFINITY
+  )
+
+  /**
+   * Provides `MemStore` and `SessionStore` from one store that is made with the given options. Each call makes another
+   * layer, and so another store.
+   *
+   * **When to use**: to bound the memory that sessions take, whatever visitors do.
+   *
+   * **Details**: with a capacity, a new session that is one too many evicts another. Of a sample of sixteen sessions the
+   * one that expires soonest goes, so an expired one first. The metric `sessions_evicted` counts active sessions that had
+   * to go, and a warning says so once a minute at the most.
+   *
+   * **Gotchas**: a session that was evicted has ended, and its visitor is logged out. To tell the sample apart, give new
+   * visitors a short life and those who logged in a long one. An eviction looks at a snapshot of the store, so a store
+   * that evicts takes up to twice the memory of its sessions.
+   *
+   * **Errors**: dies with a `TypeError` that names the value if the capacity is not a positive integer or `Infinity`, or
+   * the interval is not a duration.
+   *
+   * @example
+   * ```ts
+   * import { DateTime, Effect } from "effect"
+   * import { MemStore } from "effect-sessions"
+   *
+   * const program = Effect.gen(function*() {
+   *   const store = yield* MemStore
+   *   const now = yield* DateTime.now
+   *   for (let visitor = 0; visitor < 1_000; visitor++) {
+   *     yield* store.commit(`visitor ${visitor}`, "just looking", DateTime.add(now, { minutes: 20 }))
+   *   }
+   *   return yield* store.size
+   * })
+   *
+   * await Effect.runPromise(Effect.provide(program, MemStore.layerWith({ capacity: 100 }))) // => 100
+   * ```
+   */
+  static readonly layerWith = ({
+    cleanupInterval = defaultInterval,
+    capacity = Number.POSITIVE_INFINITY
+  }: MemStoreOptions): Layer.Layer<MemStore | SessionStore> => layerOf(makeStore(cleanupInterval, capacity))
 
   /**
    * Provides `MemStore` and `SessionStore` from one store whose cleanup runs at the given interval, as
@@ -268,11 +410,7 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    * ```
    */
   static readonly layerWithCleanupInterval = (interval: Duration.Input): Layer.Layer<MemStore | SessionStore> =>
-    Layer.effectContext(
-      Effect.map(MemStore.makeWithCleanupInterval(interval), (store) =>
-        Context.add(Context.make(MemStore, store), SessionStore, store)
-      )
-    )
+    layerOf(makeStore(interval, Number.POSITIVE_INFINITY))
 
   /**
    * Provides `MemStore` and `SessionStore` from one store whose cleanup runs every minute.
@@ -287,12 +425,14 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    * await Effect.runPromise(Effect.provide(logOut("token"), MemStore.layer))
    * ```
    */
-  static readonly layer: Layer.Layer<MemStore | SessionStore> = MemStore.layerWithCleanupInterval("1 minute")
+  static readonly layer: Layer.Layer<MemStore | SessionStore> = MemStore.layerWithCleanupInterval(defaultInterval)
 
   /**
-   * Provides `MemStore` and `SessionStore` from one store whose cleanup interval comes from the configuration.
+   * Provides `MemStore` and `SessionStore` from one store whose cleanup interval comes from the configuration, and its
+   * capacity too if you name one.
    *
-   * **Errors**: fails with a `ConfigError` where the configuration has no such value, or one that is no duration.
+   * **Errors**: fails with a `ConfigError` if the configuration lacks one of these values, or has one of another type.
+   * Dies as {@link MemStore.layerWith} does if the capacity is an integer, but not a positive one.
    *
    * @example
    * ```ts
@@ -300,14 +440,13 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    * import { MemStore } from "effect-sessions"
    *
    * const Sessions = MemStore.layerConfig({
-   *   cleanupInterval: Config.Duration("SESSION_CLEANUP_INTERVAL")
+   *   cleanupInterval: Config.Duration("SESSION_CLEANUP_INTERVAL"),
+   *   capacity: Config.Int("SESSION_CAPACITY")
    * })
    * ```
    */
   static readonly layerConfig = (
-    options: Config.Wrap<{ readonly cleanupInterval: Duration.Duration }>
+    options: Config.Wrap<{ readonly cleanupInterval: Duration.Duration; readonly capacity?: number }>
   ): Layer.Layer<MemStore | SessionStore, Config.ConfigError> =>
-    Layer.unwrap(
-      Effect.map(Config.unwrap(options), ({ cleanupInterval }) => MemStore.layerWithCleanupInterval(cleanupInterval))
-    )
+    Layer.unwrap(Effect.map(Config.unwrap(options), MemStore.layerWith))
 }

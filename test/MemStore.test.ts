@@ -10,6 +10,7 @@ import {
   Effect,
   Exit,
   Fiber,
+  Hash,
   HashMap,
   Layer,
   Logger,
@@ -24,7 +25,7 @@ import {
 import { TestClock } from "effect/testing"
 import { MemStore, SessionStore } from "effect-sessions"
 import { SessionStoreTest } from "effect-sessions/testing"
-import { bytes } from "./counter.ts"
+import { makeHash } from "../src/internal/tokenMap.ts"
 
 const fromNow = (duration: Duration.Input) => Effect.map(DateTime.now, DateTime.addDuration(duration))
 
@@ -33,7 +34,7 @@ const commitMany = (store: MemStore["Service"], count: number, lifetime: Duratio
   Effect.flatMap(fromNow(lifetime), (expiry) =>
     Effect.forEach(
       Array.from({ length: count }, (_, i) => `${prefix}${i}`),
-      (token) => store.commit(token, bytes(token), expiry),
+      (token) => store.commit(token, token, expiry),
       { discard: true }
     )
   )
@@ -45,41 +46,21 @@ const withStore = <A, E>(
 
 SessionStoreTest.suite("MemStore", MemStore.layer, it.effect)
 
-describe("data", () => {
-  it.effect("that is no array of bytes is refused, and nothing of it kept", () =>
-    withStore("1 hour", (store) =>
-      Effect.gen(function* () {
-        for (const data of ["text", [1, 2], undefined] as ReadonlyArray<unknown> as ReadonlyArray<Uint8Array>) {
-          const expiry = yield* fromNow("1 hour")
-          for (const write of [
-            () => store.commit("token", data, expiry),
-            () => store.replace("token", bytes("old"), data, expiry)
-          ]) {
-            const defect = yield* Effect.flip(Effect.catchDefect(Effect.asVoid(Effect.suspend(write)), Effect.fail))
-            assert.strictEqual(String(defect), "TypeError: MemStore: no Uint8Array")
-          }
-          assert.strictEqual(yield* store.size, 0)
-        }
-      })
-    )
-  )
-})
-
 describe("expiry", () => {
   it.effect("is inclusive: a session is active at its expiry and expired a millisecond later", () =>
     withStore("1 hour", (store) =>
       Effect.gen(function* () {
-        yield* store.commit("token", bytes("data"), yield* fromNow("1 second"))
+        yield* store.commit("token", "data", yield* fromNow("1 second"))
         yield* TestClock.adjust("1 second")
-        assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+        assert.deepStrictEqual(yield* store.find("token"), Option.some("data"))
         assert.strictEqual(HashMap.size(yield* store.all), 1)
         assert.strictEqual(yield* Stream.runCount(store.entries), 1)
-        assert.isTrue(yield* store.replace("token", bytes("data"), bytes("data"), yield* DateTime.now))
+        assert.isTrue(yield* store.replace("token", "data", "data", yield* DateTime.now))
         yield* TestClock.adjust("1 millis")
         assert.deepStrictEqual(yield* store.find("token"), Option.none())
         assert.strictEqual(HashMap.size(yield* store.all), 0)
         assert.strictEqual(yield* Stream.runCount(store.entries), 0)
-        assert.isFalse(yield* store.replace("token", bytes("data"), bytes("data"), yield* fromNow("1 hour")))
+        assert.isFalse(yield* store.replace("token", "data", "data", yield* fromNow("1 hour")))
       })
     )
   )
@@ -87,8 +68,8 @@ describe("expiry", () => {
   it.effect("is inclusive for the sweep too", () =>
     withStore("1 second", (store) =>
       Effect.gen(function* () {
-        yield* store.commit("at the sweep", bytes("data"), yield* fromNow("1 second"))
-        yield* store.commit("just before it", bytes("data"), yield* fromNow("999 millis"))
+        yield* store.commit("at the sweep", "data", yield* fromNow("1 second"))
+        yield* store.commit("just before it", "data", yield* fromNow("999 millis"))
         yield* TestClock.adjust("1 second")
         assert.strictEqual(yield* store.size, 1)
         assert.isTrue(Option.isSome(yield* store.find("at the sweep")))
@@ -99,11 +80,38 @@ describe("expiry", () => {
   it.effect("in the past is allowed: the session is held until the next sweep and never found", () =>
     withStore("1 minute", (store) =>
       Effect.gen(function* () {
-        yield* store.commit("token", bytes("data"), DateTime.makeUnsafe(-1))
+        yield* store.commit("token", "data", DateTime.makeUnsafe(-1))
         assert.deepStrictEqual(yield* store.find("token"), Option.none())
         assert.strictEqual(yield* store.size, 1)
         yield* TestClock.adjust("1 minute")
         assert.strictEqual(yield* store.size, 0)
+      })
+    )
+  )
+})
+
+describe("replace", () => {
+  it.effect("with an expiry that has passed removes the session at once", () =>
+    withStore(0, (store) =>
+      Effect.gen(function* () {
+        yield* store.commit("token", "data", yield* fromNow("1 hour"))
+        assert.isFalse(yield* store.replace("token", "other", "new", DateTime.makeUnsafe(-1)))
+        assert.strictEqual(yield* store.size, 1)
+        assert.isTrue(yield* store.replace("token", "data", "new", DateTime.makeUnsafe(-1)))
+        assert.strictEqual(yield* store.size, 0)
+      })
+    )
+  )
+
+  it.effect("takes data that ends like what is held, or begins like it, for another", () =>
+    withStore(0, (store) =>
+      Effect.gen(function* () {
+        const expiry = yield* fromNow("1 hour")
+        yield* store.commit("token", "data", expiry)
+        for (const other of ["", "ata", "a", "dat", "\0data", "data\0"]) {
+          assert.isFalse(yield* store.replace("token", other, "new", expiry))
+        }
+        assert.isTrue(yield* store.replace("token", "data", "new", expiry))
       })
     )
   )
@@ -233,7 +241,7 @@ describe("cleanup", () => {
         assert.strictEqual(yield* store.size, 20_000)
         const active = yield* store.all
         assert.strictEqual(HashMap.size(active), 20_000)
-        assert.isTrue(HashMap.every(active, (data, token) => token === new TextDecoder().decode(data)))
+        assert.isTrue(HashMap.every(active, (data, token) => token === data))
         yield* TestClock.adjust("1 minute")
         assert.strictEqual(yield* store.size, 20_000)
         yield* TestClock.adjust("1 minute")
@@ -252,10 +260,10 @@ describe("cleanup", () => {
         const expiry = DateTime.makeUnsafe(Duration.toMillis("10 minutes"))
         const sizes = new Set<number>()
         for (let i = 0; i < count; i++) {
-          if (i % 4 === 0) yield* store.commit(`expired ${i}`, bytes("renewed"), expiry)
-          if (i % 4 === 1) yield* store.commit(`new ${i}`, bytes("new"), expiry)
+          if (i % 4 === 0) yield* store.commit(`expired ${i}`, "renewed", expiry)
+          if (i % 4 === 1) yield* store.commit(`new ${i}`, "new", expiry)
           if (i % 4 === 2) {
-            assert.isTrue(yield* store.replace(`active ${i}`, bytes(`active ${i}`), bytes("replaced"), expiry))
+            assert.isTrue(yield* store.replace(`active ${i}`, `active ${i}`, "replaced", expiry))
           }
           if (i % 4 === 3) yield* store.delete(`active ${i}`)
           if (i % 100 === 0) {
@@ -266,7 +274,7 @@ describe("cleanup", () => {
         yield* Fiber.join(sweep)
         assert.isAbove(sizes.size, 20, "the sweep and the changes must have taken turns")
 
-        const all = HashMap.map(yield* store.all, (data) => new TextDecoder().decode(data))
+        const all = yield* store.all
         const expected = new Map<string, string>()
         for (let i = 0; i < count; i++) {
           if (i % 4 === 0) expected.set(`expired ${i}`, "renewed")
@@ -288,7 +296,7 @@ describe("cleanup", () => {
         while ((yield* store.size) === count) yield* Effect.yieldNow
         assert.isAbove(yield* store.size, 0)
         const expiry = DateTime.makeUnsafe(Duration.toMillis("1 hour"))
-        for (let i = 0; i < count; i++) yield* store.commit(`${i}`, bytes("renewed"), expiry)
+        for (let i = 0; i < count; i++) yield* store.commit(`${i}`, "renewed", expiry)
         yield* Fiber.join(sweep)
         assert.strictEqual(yield* store.size, count)
         assert.strictEqual(HashMap.size(yield* store.all), count)
@@ -303,7 +311,7 @@ describe("cleanup", () => {
         const commit = Effect.fnUntraced(function* (token: string, lifetime: Duration.Input) {
           const expiry = yield* fromNow(lifetime)
           expiries.set(token, DateTime.toEpochMillis(expiry))
-          yield* store.commit(token, bytes(token), expiry)
+          yield* store.commit(token, token, expiry)
         })
         let mostHeld = 0
         for (let second = 1; second <= 600; second++) {
@@ -326,17 +334,323 @@ describe("cleanup", () => {
   )
 })
 
+describe("capacity", () => {
+  const withCapacity = <A, E>(
+    capacity: number,
+    body: (store: MemStore["Service"]) => Effect.Effect<A, E>,
+    cleanupInterval: Duration.Input = 0
+  ) => Effect.provide(Effect.flatMap(MemStore, body), MemStore.layerWith({ capacity, cleanupInterval }))
+
+  it.effect("is never exceeded in a flood of new visitors, and those who are here for long stay", () =>
+    withCapacity(2_000, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 200, "100 hours", "long ")
+        let mostHeld = 0
+        for (let visitor = 0; visitor < 40_000; visitor++) {
+          const expiry = DateTime.makeUnsafe(Duration.toMillis("1 hour") + visitor)
+          if (visitor % 2 === 0) yield* store.commit(`visitor ${visitor}`, "data", expiry)
+          else assert.isTrue(yield* store.create(`visitor ${visitor}`, "data", expiry))
+          mostHeld = Math.max(mostHeld, yield* store.size)
+        }
+        assert.strictEqual(mostHeld, 2_000)
+        const long = [...HashMap.keys(yield* store.all)].filter((token) => token.startsWith("long ")).length
+        assert.isAtLeast(long, 198)
+      })
+    )
+  )
+
+  it.effect("lets the long sessions stay when a whole flood has been swept and another one comes", () =>
+    withCapacity(
+      2_000,
+      (store) =>
+        Effect.gen(function* () {
+          yield* commitMany(store, 200, "100 hours", "long ")
+          for (let flood = 1; flood <= 5; flood++) {
+            yield* commitMany(store, 2_100, "30 seconds", `${flood} `)
+            yield* TestClock.adjust("1 minute")
+            assert.strictEqual(yield* store.size, 200)
+          }
+          assert.strictEqual(HashMap.size(yield* store.all), 200)
+        }),
+      "1 minute"
+    )
+  )
+
+  it.effect("evicts by the expiry that a session has now, not by that of a snapshot", () =>
+    withCapacity(16, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 16, "1 hour", "held ")
+        // One has to go, so that there is a snapshot.
+        yield* store.commit("first", "data", yield* fromNow("2 hours"))
+        const held = [...HashMap.keys(yield* store.all)].filter((token) => token.startsWith("held "))
+        const used = held.slice(1)
+        for (const token of used) yield* store.commit(token, "used", yield* fromNow("3 hours"))
+        yield* commitMany(store, 2, "2 hours", "new ")
+        const left = new Set(HashMap.keys(yield* store.all))
+        assert.deepStrictEqual(
+          used.filter((token) => !left.has(token)),
+          []
+        )
+      })
+    )
+  )
+
+  it.effect("evicts expired sessions first, which counts as a sweep and needs no warning", () => {
+    const logs: Array<unknown> = []
+    return withCapacity(10, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 5, "1 hour", "active ")
+        yield* commitMany(store, 5, "1 second", "expired ")
+        yield* TestClock.adjust("2 seconds")
+        yield* commitMany(store, 5, "1 minute", "new ")
+        assert.deepStrictEqual(
+          new Set(HashMap.keys(yield* store.all)),
+          new Set(Array.from({ length: 5 }, (_, i) => [`active ${i}`, `new ${i}`]).flat())
+        )
+        assert.strictEqual(yield* store.size, 10)
+        const metrics = yield* Metric.snapshot
+        assert.deepInclude(metrics.find((metric) => metric.id === "sessions_swept")?.state, { count: 5 })
+        assert.isUndefined(metrics.find((metric) => metric.id === "sessions_evicted"))
+        assert.deepStrictEqual(logs, [])
+      })
+    ).pipe(
+      Effect.provide(Logger.layer([Logger.make(({ message }) => void logs.push(message))])),
+      Effect.provideService(Metric.MetricRegistry, new Map())
+    )
+  })
+
+  it.effect("that is full of nothing but expired sessions makes room by one of them", () =>
+    withCapacity(3, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 3, "1 second", "expired ")
+        yield* TestClock.adjust("2 seconds")
+        assert.isTrue(yield* store.create("new", "data", yield* fromNow("1 hour")))
+        assert.isTrue(Option.isSome(yield* store.find("new")))
+        assert.strictEqual(yield* store.size, 3)
+      })
+    )
+  )
+
+  it.effect("of one holds the newest session", () =>
+    withCapacity(1, (store) =>
+      Effect.gen(function* () {
+        for (const token of ["a", "b", "c"]) {
+          yield* store.commit(token, token, yield* fromNow(token === "b" ? "2 hours" : "1 hour"))
+          assert.deepStrictEqual([...(yield* store.all)], [[token, token]])
+        }
+      })
+    )
+  )
+
+  it.effect("is no reason to evict where a session is overwritten or replaced, or cannot be created", () =>
+    withCapacity(3, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 3, "1 hour")
+        const later = yield* fromNow("2 hours")
+        yield* store.commit("1", "overwritten", later)
+        assert.isTrue(yield* store.replace("2", "2", "replaced", later))
+        assert.isFalse(yield* store.create("0", "created", later))
+        assert.deepStrictEqual(
+          new Map(yield* store.all),
+          new Map([
+            ["0", "0"],
+            ["1", "overwritten"],
+            ["2", "replaced"]
+          ])
+        )
+        // The place of an expired session is taken by the new one that has its token.
+        yield* store.commit("0", "expired", DateTime.makeUnsafe(-1))
+        assert.isTrue(yield* store.create("0", "created", later))
+        assert.strictEqual(HashMap.size(yield* store.all), 3)
+      })
+    )
+  )
+
+  it.effect("is not spent on a session that is committed when it has expired", () =>
+    withCapacity(2, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 2, "1 hour")
+        yield* store.commit("expired", "data", DateTime.makeUnsafe(-1))
+        assert.strictEqual(HashMap.size(yield* store.all), 2)
+        assert.strictEqual(yield* store.size, 2)
+      })
+    )
+  )
+
+  it.effect("and a sweep at once lose nothing active but what had to go and was counted", () =>
+    withCapacity(
+      10_000,
+      (store) =>
+        Effect.gen(function* () {
+          yield* commitMany(store, 5_000, "30 seconds", "expired ")
+          yield* commitMany(store, 5_000, "10 hours", "active ")
+          const sweep = yield* Effect.forkChild(TestClock.adjust("1 minute"), { startImmediately: true })
+          const expiry = DateTime.makeUnsafe(Duration.toMillis("10 hours"))
+          const sizes = new Set<number>()
+          for (let i = 0; i < 5_000; i++) {
+            const held = yield* store.size
+            yield* store.commit(`new ${i}`, "new", expiry)
+            assert.strictEqual(yield* store.size, Math.min(held + 1, 10_000))
+            sizes.add(held)
+            if (i % 20 === 0) yield* Effect.yieldNow
+          }
+          yield* Fiber.join(sweep)
+          assert.isAbove(sizes.size, 20, "the sweep and the evictions must have taken turns")
+          const metrics = yield* Metric.snapshot
+          const count = (id: string): number => {
+            const state = metrics.find((metric) => metric.id === id)?.state
+            return state !== undefined && "count" in state ? Number(state.count) : 0
+          }
+          // All expired ones are gone, and each session that is gone was counted, once.
+          const held = yield* store.size
+          assert.strictEqual(HashMap.size(yield* store.all), held)
+          assert.strictEqual(15_000 - count("sessions_swept") - count("sessions_evicted"), held)
+        }),
+      "1 minute"
+    ).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.effect("counts what it evicts, and warns once a minute at most", () => {
+    const logs: Array<string> = []
+    return withCapacity(10, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 10, "1 hour")
+        assert.deepStrictEqual(logs, [])
+        yield* commitMany(store, 20, "1 hour", "secret ")
+        assert.deepStrictEqual(logs, [
+          "Warn The session store is full: it evicts active sessions so as to hold no more than 10"
+        ])
+        yield* TestClock.adjust("59 seconds")
+        yield* commitMany(store, 5, "1 hour", "a minute later ")
+        assert.strictEqual(logs.length, 1)
+        yield* TestClock.adjust("1 second")
+        yield* commitMany(store, 5, "1 hour", "and a second ")
+        assert.strictEqual(logs.length, 2)
+        const evicted = (yield* Metric.snapshot).find((metric) => metric.id === "sessions_evicted")
+        assert.deepInclude(evicted?.state, { count: 30, incremental: true })
+      })
+    ).pipe(
+      Effect.provide(Logger.layer([Logger.make(({ logLevel, message }) => void logs.push(`${logLevel} ${message}`))])),
+      Effect.provideService(Metric.MetricRegistry, new Map())
+    )
+  })
+
+  it.effect("evicts where a logger throws, and the commit succeeds", () =>
+    withCapacity(1, (store) =>
+      Effect.gen(function* () {
+        yield* commitMany(store, 3, "1 hour")
+        assert.strictEqual(yield* store.size, 1)
+      })
+    ).pipe(
+      Effect.provide(
+        Logger.layer([
+          Logger.make(() => {
+            throw new Error("a logger that is broken")
+          })
+        ])
+      )
+    )
+  )
+
+  for (const [value, name] of [
+    [0, "0"],
+    [-1, "-1"],
+    [1.5, "1.5"],
+    [Number.NaN, "NaN"],
+    [Number.NEGATIVE_INFINITY, "-Infinity"],
+    [2 ** 53, "9007199254740992"],
+    ["10", "10"],
+    [null, "null"]
+  ] as const) {
+    it.effect(`that is ${String(value)} fails to start with a message that names it`, () =>
+      Effect.gen(function* () {
+        // What a caller without types can do.
+        const exit = yield* Effect.exit(withCapacity(value as number, () => Effect.void))
+        const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+        assert.instanceOf(defect, TypeError)
+        assert.include(defect.message, "MemStore: the capacity is not a positive integer")
+        assert.include(defect.message, name)
+      })
+    )
+  }
+
+  for (const options of [{}, { capacity: undefined }, { capacity: Number.POSITIVE_INFINITY }] as const) {
+    it.effect(`of ${Object.values(options)[0] ?? "nothing"} is no bound, with a sweep every minute`, () =>
+      Effect.gen(function* () {
+        const store = yield* MemStore
+        yield* commitMany(store, 3_000, "30 seconds")
+        yield* TestClock.adjust("59 seconds")
+        assert.strictEqual(yield* store.size, 3_000)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* store.size, 0)
+      }).pipe(Effect.provide(MemStore.layerWith(options)))
+    )
+  }
+})
+
+describe("tokens that collide under Effect's hash", () => {
+  /** Tokens of 30 characters: each pair of them is one of two that lead Effect's hash to the same number. */
+  const colliding = (bits: number): Array<string> => {
+    const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    let tokens = [""]
+    for (let bit = 0; bit < bits; bit++) {
+      const seen = new Map<number, string>()
+      const twin = (): readonly [string, string] => {
+        for (const first of letters) {
+          for (const second of letters) {
+            const pair = first + second
+            // The hash goes through a string from its end.
+            const hash = Hash.string(pair + tokens[0])
+            const other = seen.get(hash)
+            if (other !== undefined) return [other, pair]
+            seen.set(hash, pair)
+          }
+        }
+        return assert.fail("There is no pair")
+      }
+      const pairs = twin()
+      tokens = pairs.flatMap((pair) => tokens.map((token) => pair + token))
+    }
+    return tokens
+  }
+
+  it.effect("are kept apart, and do not collide in the store", () =>
+    withStore(0, (store) =>
+      Effect.gen(function* () {
+        const tokens = colliding(12)
+        assert.strictEqual(new Set(tokens).size, 4_096)
+        assert.strictEqual(new Set(tokens.map(Hash.string)).size, 1)
+        const expiry = yield* fromNow("1 hour")
+        for (const token of tokens) yield* store.commit(token, token, expiry)
+        for (const token of tokens) assert.deepStrictEqual(yield* store.find(token), Option.some(token))
+        const hash = makeHash()
+        assert.isAbove(new Set(tokens.map(hash)).size, 4_000)
+        for (const token of tokens) yield* store.delete(token)
+        assert.strictEqual(yield* store.size, 0)
+      })
+    )
+  )
+
+  it("hash otherwise in each store, and equal ones alike", () => {
+    const [one, other] = [makeHash(), makeHash()]
+    for (const token of ["", "a", "ab", "abc", "a\0", "\uffff", "é", "x".repeat(1_000)]) {
+      assert.strictEqual(one(token), one(`${token} `.slice(0, -1)))
+      assert.notStrictEqual(one(token), other(token))
+    }
+  })
+})
+
 describe("stopCleanup", () => {
   it.effect("ends the cleanup, and the store works on", () =>
     withStore("1 minute", (store) =>
       Effect.gen(function* () {
-        yield* store.commit("token", bytes("data"), yield* fromNow("1 second"))
+        yield* store.commit("token", "data", yield* fromNow("1 second"))
         yield* store.stopCleanup
         yield* TestClock.adjust("1 hour")
         assert.strictEqual(yield* store.size, 1)
         assert.deepStrictEqual(yield* store.find("token"), Option.none())
-        yield* store.commit("token", bytes("new"), yield* fromNow("1 second"))
-        assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("new")))
+        yield* store.commit("token", "new", yield* fromNow("1 second"))
+        assert.deepStrictEqual(yield* store.find("token"), Option.some("new"))
       })
     )
   )
@@ -379,8 +693,8 @@ describe("the scope", () => {
       yield* Scope.close(scope, Exit.void)
       yield* TestClock.adjust("1 hour")
       assert.strictEqual(yield* store.size, 10)
-      yield* store.commit("token", bytes("data"), yield* fromNow("1 second"))
-      assert.deepStrictEqual(yield* store.find("token"), Option.some(bytes("data")))
+      yield* store.commit("token", "data", yield* fromNow("1 second"))
+      assert.deepStrictEqual(yield* store.find("token"), Option.some("data"))
       yield* store.stopCleanup
     })
   )
@@ -411,8 +725,8 @@ describe("all and entries", () => {
         const expiry = yield* fromNow("1 hour")
         const reader = yield* Effect.forkChild(read(store), { startImmediately: true })
         for (let i = 0; i < count; i++) {
-          yield* i % 2 === 0 ? store.commit(`${i}`, bytes("changed"), expiry) : store.delete(`${i}`)
-          yield* store.commit(`new ${i}`, bytes("new"), expiry)
+          yield* i % 2 === 0 ? store.commit(`${i}`, "changed", expiry) : store.delete(`${i}`)
+          yield* store.commit(`new ${i}`, "new", expiry)
         }
         yield* TestClock.adjust("2 minutes")
         return { count, read: yield* Fiber.join(reader) }
@@ -423,7 +737,7 @@ describe("all and entries", () => {
     Effect.gen(function* () {
       const { count, read } = yield* during((store) => store.all)
       assert.strictEqual(HashMap.size(read), count)
-      assert.isTrue(HashMap.every(read, (data, token) => token === new TextDecoder().decode(data)))
+      assert.isTrue(HashMap.every(read, (data, token) => token === data))
     })
   )
 
@@ -431,7 +745,7 @@ describe("all and entries", () => {
     Effect.gen(function* () {
       const { count, read } = yield* during((store) => Stream.runCollect(store.entries))
       assert.strictEqual(read.length, count)
-      assert.isTrue(read.every(([token, data]) => token === new TextDecoder().decode(data)))
+      assert.isTrue(read.every(([token, data]) => token === data))
     })
   )
 
@@ -450,7 +764,7 @@ describe("all and entries", () => {
     withStore("1 minute", (store) =>
       Effect.gen(function* () {
         yield* commitMany(store, 50_000, "30 seconds")
-        yield* store.commit("active", bytes("data"), yield* fromNow("1 hour"))
+        yield* store.commit("active", "data", yield* fromNow("1 hour"))
         yield* TestClock.adjust("31 seconds")
         // At most 32 entries a turn
         assert.isAbove(yield* turnsDuring(store.all), 1_560)
@@ -502,9 +816,9 @@ describe("layers", () => {
         const store = yield* SessionStore
         return Carts.of({
           add: Effect.fnUntraced(function* (token, item) {
-            const found = Option.getOrElse(yield* store.find(token), () => new Uint8Array())
-            const cart = `${new TextDecoder().decode(found)}${item};`
-            yield* store.commit(token, bytes(cart), yield* fromNow("1 hour"))
+            const found = Option.getOrElse(yield* store.find(token), () => "")
+            const cart = `${found}${item};`
+            yield* store.commit(token, cart, yield* fromNow("1 hour"))
             return cart
           }, Effect.orDie)
         })
@@ -516,8 +830,8 @@ describe("layers", () => {
     Effect.gen(function* () {
       const memStore = yield* MemStore
       const store = yield* SessionStore
-      yield* store.commit("token", bytes("data"), yield* fromNow("1 hour"))
-      assert.deepStrictEqual(yield* memStore.find("token"), Option.some(bytes("data")))
+      yield* store.commit("token", "data", yield* fromNow("1 hour"))
+      assert.deepStrictEqual(yield* memStore.find("token"), Option.some("data"))
       assert.strictEqual(yield* memStore.size, 1)
     }).pipe(Effect.provide(MemStore.layer))
   )
@@ -578,6 +892,22 @@ describe("layers", () => {
     }).pipe(
       Effect.provide(MemStore.layerConfig({ cleanupInterval: Config.Duration("CLEANUP") })),
       Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown({ CLEANUP: "10 seconds" }))
+    )
+  )
+
+  it.effect("take the capacity from the configuration too", () =>
+    Effect.gen(function* () {
+      const store = yield* MemStore
+      yield* commitMany(store, 10, "1 hour")
+      assert.strictEqual(yield* store.size, 7)
+    }).pipe(
+      Effect.provide(
+        MemStore.layerConfig({ cleanupInterval: Config.Duration("CLEANUP"), capacity: Config.Int("CAPACITY") })
+      ),
+      Effect.provideService(
+        ConfigProvider.ConfigProvider,
+        ConfigProvider.fromUnknown({ CLEANUP: "10 seconds", CAPACITY: "7" })
+      )
     )
   )
 
@@ -693,6 +1023,11 @@ describe("a model", () => {
       data: Schema.Literals(["x", "y"]),
       lifetime: Schema.Int.check(Schema.isBetween({ minimum: -2, maximum: 9 }))
     }),
+    Schema.TaggedStruct("create", {
+      token: Schema.Literals(["a", "b", "c"]),
+      data: Schema.Literals(["x", "y"]),
+      lifetime: Schema.Int.check(Schema.isBetween({ minimum: -2, maximum: 9 }))
+    }),
     Schema.TaggedStruct("replace", {
       token: Schema.Literals(["a", "b", "c"]),
       expected: Schema.Literals(["x", "y"]),
@@ -718,28 +1053,37 @@ describe("a model", () => {
             const held = model.get(token)
             return held !== undefined && now <= held.expiry ? Option.some(held.data) : Option.none()
           }
-          const text = Option.map((data: Uint8Array) => new TextDecoder().decode(data))
           for (const command of commands) {
             switch (command._tag) {
               case "commit": {
                 const expiry = now + command.lifetime * 1000
-                yield* store.commit(command.token, bytes(command.data), DateTime.makeUnsafe(expiry))
+                yield* store.commit(command.token, command.data, DateTime.makeUnsafe(expiry))
                 model.set(command.token, { data: command.data, expiry })
                 break
               }
               case "replace": {
                 const expiry = now + command.lifetime * 1000
-                const expected = bytes(command.expected)
                 const replaced = Option.getOrUndefined(active(command.token)) === command.expected
                 assert.strictEqual(
-                  yield* store.replace(command.token, expected, bytes(command.data), DateTime.makeUnsafe(expiry)),
+                  yield* store.replace(command.token, command.expected, command.data, DateTime.makeUnsafe(expiry)),
                   replaced
                 )
-                if (replaced) model.set(command.token, { data: command.data, expiry })
+                if (replaced && expiry < now) model.delete(command.token)
+                else if (replaced) model.set(command.token, { data: command.data, expiry })
+                break
+              }
+              case "create": {
+                const expiry = now + command.lifetime * 1000
+                const created = Option.isNone(active(command.token))
+                assert.strictEqual(
+                  yield* store.create(command.token, command.data, DateTime.makeUnsafe(expiry)),
+                  created
+                )
+                if (created) model.set(command.token, { data: command.data, expiry })
                 break
               }
               case "find": {
-                assert.deepStrictEqual(text(yield* store.find(command.token)), active(command.token))
+                assert.deepStrictEqual(yield* store.find(command.token), active(command.token))
                 break
               }
               case "delete": {
@@ -750,7 +1094,7 @@ describe("a model", () => {
               case "all": {
                 const expected = [...model].filter(([token]) => Option.isSome(active(token)))
                 assert.deepStrictEqual(
-                  new Map(HashMap.map(yield* store.all, (data) => new TextDecoder().decode(data))),
+                  new Map(yield* store.all),
                   new Map(expected.map(([token, { data }]) => [token, data]))
                 )
                 break
@@ -777,18 +1121,20 @@ describe("types", () => {
   it("MemStore.layer provides MemStore and SessionStore, needs nothing and cannot fail", () => {
     expectTypeOf(MemStore.layer).toEqualTypeOf<Layer.Layer<MemStore | SessionStore>>()
     expectTypeOf(MemStore.layerWithCleanupInterval).returns.toEqualTypeOf<Layer.Layer<MemStore | SessionStore>>()
+    expectTypeOf(MemStore.layerWith).returns.toEqualTypeOf<Layer.Layer<MemStore | SessionStore>>()
     expectTypeOf(MemStore.layerConfig).returns.toEqualTypeOf<Layer.Layer<MemStore | SessionStore, Config.ConfigError>>()
     expectTypeOf(MemStore.make).toEqualTypeOf<Effect.Effect<MemStore["Service"], never, Scope.Scope>>()
   })
 
   it("no operation of MemStore can fail", () => {
     type Store = MemStore["Service"]
-    expectTypeOf<ReturnType<Store["find"]>>().toEqualTypeOf<Effect.Effect<Option.Option<Uint8Array>>>()
+    expectTypeOf<ReturnType<Store["find"]>>().toEqualTypeOf<Effect.Effect<Option.Option<string>>>()
+    expectTypeOf<ReturnType<Store["create"]>>().toEqualTypeOf<Effect.Effect<boolean>>()
     expectTypeOf<ReturnType<Store["commit"]>>().toEqualTypeOf<Effect.Effect<void>>()
     expectTypeOf<ReturnType<Store["replace"]>>().toEqualTypeOf<Effect.Effect<boolean>>()
     expectTypeOf<ReturnType<Store["delete"]>>().toEqualTypeOf<Effect.Effect<void>>()
-    expectTypeOf<Store["all"]>().toEqualTypeOf<Effect.Effect<HashMap.HashMap<string, Uint8Array>>>()
-    expectTypeOf<Store["entries"]>().toEqualTypeOf<Stream.Stream<readonly [token: string, data: Uint8Array]>>()
+    expectTypeOf<Store["all"]>().toEqualTypeOf<Effect.Effect<HashMap.HashMap<string, string>>>()
+    expectTypeOf<Store["entries"]>().toEqualTypeOf<Stream.Stream<readonly [token: string, data: string]>>()
     expectTypeOf<Store["size"]>().toEqualTypeOf<Effect.Effect<number>>()
     expectTypeOf<Store["stopCleanup"]>().toEqualTypeOf<Effect.Effect<void>>()
   })
