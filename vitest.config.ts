@@ -23,7 +23,7 @@ const testFiles = readdirSync(folder, { encoding: "utf8", recursive: true })
 
 // A test that needs Redis, PostgreSQL or a browser imports what starts it.
 const startsServers = (file: string) =>
-  /from "(\.\/servers\.ts|playwright-core)"/.test(readFileSync(new URL(file, folder), "utf8"))
+  /from "([./]+servers\.ts|playwright-core)"/.test(readFileSync(new URL(file, folder), "utf8"))
 
 const project = (name: string, files: ReadonlyArray<string>) => ({
   extends: true as const,

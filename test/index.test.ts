@@ -3,10 +3,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { createContext, runInContext } from "node:vm"
 import { assert, describe, it } from "@effect/vitest"
-import { build } from "esbuild"
 import manifest from "../package.json" with { type: "json" }
+import { bundle, runIn } from "./bundle.ts"
 
 const folder = new URL("../src/", import.meta.url)
 
@@ -98,25 +97,11 @@ describe("the core", () => {
   })
 
   it.each(["browser", "neutral"] as const)("runs without Node, in a bundle for the platform %s", async (platform) => {
-    const { metafile, outputFiles } = await build({
-      stdin: { contents: visits, resolveDir: fileURLToPath(folder) },
-      bundle: true,
-      write: false,
-      metafile: true,
-      platform,
-      format: "iife",
-      globalName: "bundled"
-    })
-    assert.deepStrictEqual(
-      Object.values(metafile.outputs).flatMap((output) => output.imports),
-      []
-    )
     // What every browser and every Worker has, for as far as Effect asks for it.
     const { AbortController, clearTimeout, crypto, performance, setTimeout, TextDecoder, TextEncoder, URL } = globalThis
     const realm = { AbortController, clearTimeout, crypto, performance, setTimeout, TextDecoder, TextEncoder, URL }
-    const context = createContext(realm)
-    runInContext(outputFiles[0]?.text ?? assert.fail("no bundle"), context)
-    assert.strictEqual(await runInContext("bundled.twice()", context), 2)
+    const { twice } = runIn<{ twice: () => Promise<number> }>(await bundle(visits, platform), realm)
+    assert.strictEqual(await twice(), 2)
   })
 })
 
