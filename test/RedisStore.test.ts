@@ -1,7 +1,7 @@
 import { inspect } from "node:util"
 import { NodeRedis } from "@effect/platform-node"
 import { assert, describe, expectTypeOf, it, layer } from "@effect/vitest"
-import { Cause, Context, DateTime, Effect, Layer, Logger, Option, Result, Stream } from "effect"
+import { Cause, Context, DateTime, Effect, Exit, Layer, Logger, Option, Result, Stream } from "effect"
 import * as Redis from "effect/persistence/Redis"
 import { SessionStore, SessionStoreError } from "effect-sessions"
 import { RedisStore } from "effect-sessions/redis"
@@ -227,6 +227,73 @@ describeRedis("RedisStore", () => {
           const result = yield* Effect.result(store.find("token"))
           assert.strictEqual(Result.isFailure(result) && result.failure._tag, "SessionStoreError")
         }).pipe(Effect.provide(RedisStore.layer.pipe(Layer.provide(client), Layer.provide(Logger.layer([])))))
+      })
+    )
+  })
+
+  layer(Layer.provideMerge(redisClient, RedisServer.layer), { excludeTestServices: true })("with an ACL", (it) => {
+    const rights = ["+get", "+set", "+del", "+evalsha", "+script|load", "+mget", "+scan"]
+
+    /** The client of a new user who may do so much to keys that begin with `mine:`, and nothing else. */
+    const clientOf = (rights: ReadonlyArray<string>) =>
+      Layer.unwrap(
+        Effect.gen(function* () {
+          const { port } = yield* RedisServer
+          const username = crypto.randomUUID()
+          yield* send("ACL", "SETUSER", username, "on", ">secret", "~mine:*", ...rights)
+          return NodeRedis.layer({ username, password: "secret", socket: { host: "127.0.0.1", port } })
+        })
+      )
+
+    const storeOf = (rights: ReadonlyArray<string>, prefix: string) =>
+      Effect.map(
+        Layer.build(Layer.provide(Layer.fresh(RedisStore.layerWith({ prefix })), clientOf(rights))),
+        Context.get(SessionStore)
+      )
+
+    it.effect("needs no more than the rights that the docs name, each of them, for keys under its prefix", () =>
+      Effect.gen(function* () {
+        const expiry = yield* inAnHour
+
+        /** The operations that fail because of a right that is missing. */
+        const refused = Effect.fnUntraced(function* (store: SessionStore["Service"]) {
+          const operations: Record<string, Effect.Effect<unknown, SessionStoreError>> = {
+            find: store.find("token"),
+            create: store.create("token", "data", expiry),
+            commit: store.commit("token", "data", expiry),
+            replace: store.replace("token", "data", "data", expiry),
+            delete: store.delete("other"),
+            all: store.all,
+            entries: Stream.runDrain(store.entries)
+          }
+          const failed = yield* Effect.filter(Object.entries(operations), ([, operation]) =>
+            Effect.map(Effect.exit(operation), Exit.isFailure)
+          )
+          return failed.map(([name]) => name).join(" ")
+        })
+
+        const store = yield* storeOf(rights, "mine:")
+        assert.strictEqual(yield* refused(store), "")
+        assert.isTrue(Option.isSome(yield* store.find("token")))
+        const needs: Record<string, string> = {}
+        for (const right of rights) {
+          needs[right] = yield* refused(
+            yield* storeOf(
+              rights.filter((other) => other !== right),
+              "mine:"
+            )
+          )
+        }
+        assert.deepStrictEqual(needs, {
+          "+get": "find replace",
+          "+set": "create commit replace",
+          "+del": "delete",
+          "+evalsha": "replace",
+          "+script|load": "replace",
+          "+mget": "all entries",
+          "+scan": "all entries"
+        })
+        assert.strictEqual(yield* refused(yield* storeOf(rights, "yours:")), "find create commit replace delete")
       })
     )
   })

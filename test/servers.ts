@@ -13,8 +13,10 @@ import { promisify } from "node:util"
 import { NodeRedis } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { describe } from "@effect/vitest"
-import { Context, Effect, Layer, Schedule } from "effect"
+import { Context, Effect, Layer, Schedule, type Scope } from "effect"
+import * as Redis from "effect/persistence/Redis"
 import * as SqlClient from "effect/sql/SqlClient"
+import { createCluster, type RedisClusterOptions } from "redis"
 
 const run = promisify(execFile)
 
@@ -32,11 +34,14 @@ interface Server {
 // Not a port of the system's choice: from the range of those that clients get, another may take it while the server is
 // down.
 const freePort = Effect.tryPromise(async () => {
-  const port = 10_000 + Math.floor(Math.random() * 20_000)
-  const server = createServer().listen(port, "127.0.0.1")
-  await once(server, "listening")
-  server.close()
-  await once(server, "close")
+  const port = 10_000 + Math.floor(Math.random() * 10_000)
+  // That of the bus of a Redis Cluster is 10,000 above.
+  for (const needed of [port, port + 10_000]) {
+    const server = createServer().listen(needed, "127.0.0.1")
+    await once(server, "listening")
+    server.close()
+    await once(server, "close")
+  }
   return port
 }).pipe(Effect.retry({ times: 20 }), Effect.orDie)
 
@@ -72,49 +77,125 @@ const end = (child: ChildProcess, signal: NodeJS.Signals) =>
     await exit
   })
 
-export class RedisServer extends Context.Service<RedisServer, Server>()("test/RedisServer") {
-  /** A server that keeps what it confirmed in an append-only file. */
-  static readonly layerWith = (...options: ReadonlyArray<string>): Layer.Layer<RedisServer> =>
-    Layer.effect(
-      RedisServer,
-      Effect.gen(function* () {
-        const folder = yield* temporaryFolder
-        const port = yield* freePort
-        let child: ChildProcess | undefined
-        const command = (...args: ReadonlyArray<string>) =>
-          Effect.tryPromise(() => run(redisCli ?? "redis-cli", ["-p", String(port), ...args]))
-        const isUp = Effect.filterOrFail(command("PING"), ({ stdout }) => stdout.includes("PONG"))
-        const start = Effect.sync(() => {
-          child = spawn(
-            redisServer ?? "redis-server",
-            [
-              ...["--port", String(port), "--bind", "127.0.0.1", "--dir", folder],
-              ...["--save", "", "--appendonly", "yes", ...options]
-            ],
-            { stdio: "ignore" }
-          )
-        }).pipe(
-          Effect.andThen(Effect.retry(isUp, { schedule: Schedule.spaced("20 millis"), times: 250 })),
-          Effect.orDie,
-          Effect.asVoid
-        )
-        const stop = (signal: NodeJS.Signals) =>
-          Effect.suspend(() => (child === undefined ? Effect.void : end(child, signal)))
-        yield* Effect.addFinalizer(() => stop("SIGKILL"))
-        yield* start
-        // Paused first, so that commands are on their way when it dies.
-        const kill = Effect.gen(function* () {
-          child?.kill("SIGSTOP")
-          yield* Effect.sleep("20 millis")
-          yield* stop("SIGKILL")
-        })
-        const cut = Effect.orDie(Effect.asVoid(command("CLIENT", "KILL", "TYPE", "normal")))
-        return RedisServer.of({ port, start, kill, cut })
-      })
+const redisCommand = (port: number, ...args: ReadonlyArray<string>) =>
+  Effect.tryPromise(() => run(redisCli ?? "redis-cli", ["-p", String(port), ...args]))
+
+/** A Redis server that keeps what it confirmed in an append-only file. */
+const startRedis = Effect.fnUntraced(function* (...options: ReadonlyArray<string>) {
+  const folder = yield* temporaryFolder
+  const port = yield* freePort
+  let child: ChildProcess | undefined
+  const isUp = Effect.filterOrFail(redisCommand(port, "PING"), ({ stdout }) => stdout.includes("PONG"))
+  const start = Effect.sync(() => {
+    child = spawn(
+      redisServer ?? "redis-server",
+      [
+        ...["--port", String(port), "--bind", "127.0.0.1", "--dir", folder],
+        ...["--save", "", "--appendonly", "yes", ...options]
+      ],
+      { stdio: "ignore" }
     )
+  }).pipe(
+    Effect.andThen(Effect.retry(isUp, { schedule: Schedule.spaced("20 millis"), times: 250 })),
+    Effect.orDie,
+    Effect.asVoid
+  )
+  const stop = (signal: NodeJS.Signals) =>
+    Effect.suspend(() => (child === undefined ? Effect.void : end(child, signal)))
+  yield* Effect.addFinalizer(() => stop("SIGKILL"))
+  yield* start
+  // Paused first, so that commands are on their way when it dies.
+  const kill = Effect.gen(function* () {
+    child?.kill("SIGSTOP")
+    yield* Effect.sleep("20 millis")
+    yield* stop("SIGKILL")
+  })
+  const cut = Effect.orDie(Effect.asVoid(redisCommand(port, "CLIENT", "KILL", "TYPE", "normal")))
+  return { port, start, kill, cut } satisfies Server
+})
+
+export class RedisServer extends Context.Service<RedisServer, Server>()("test/RedisServer") {
+  static readonly layerWith = (...options: ReadonlyArray<string>): Layer.Layer<RedisServer> =>
+    Layer.effect(RedisServer, startRedis(...options))
 
   static readonly layer = RedisServer.layerWith()
 }
+
+/** Three masters, each with so many replicas, which take a master's place a second after it has died. */
+export class RedisCluster extends Context.Service<RedisCluster, { readonly nodes: ReadonlyArray<Server> }>()(
+  "test/RedisCluster"
+) {
+  static readonly layerWith = ({ replicas }: { readonly replicas: number }): Layer.Layer<RedisCluster> =>
+    Layer.effect(
+      RedisCluster,
+      Effect.gen(function* () {
+        const nodes = yield* Effect.replicateEffect(
+          startRedis("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+          3 * (1 + replicas)
+        )
+        const ports = nodes.map(({ port }) => port)
+        const addresses = ports.map((port) => `127.0.0.1:${port}`)
+        const how = ["--cluster-replicas", String(replicas), "--cluster-yes"]
+        yield* Effect.orDie(redisCommand(ports[0] ?? 0, "--cluster", "create", ...addresses, ...how))
+        // A node that has not heard of it yet refuses.
+        const isUp = (port: number) =>
+          Effect.filterOrFail(redisCommand(port, "CLUSTER", "INFO"), ({ stdout }) =>
+            stdout.includes("cluster_state:ok")
+          )
+        yield* Effect.forEach(ports, (port) =>
+          Effect.orDie(Effect.retry(isUp(port), { schedule: Schedule.spaced("20 millis"), times: 500 }))
+        )
+        return RedisCluster.of({ nodes })
+      })
+    )
+}
+
+/** The key by which a cluster client chooses a node. It takes those of `SCAN`, `MGET` and `SCRIPT` out of them itself. */
+const keyOf = (command: string, args: ReadonlyArray<string>): string | undefined => {
+  if (command === "SCAN" || command === "MGET" || command === "SCRIPT") return undefined
+  return command === "EVALSHA" ? args[2] : args[0]
+}
+
+/** Effect's `Redis` on the cluster client of `redis`, as docs/stores.md has it. */
+const makeRedisOfCluster = (
+  options: RedisClusterOptions
+): Effect.Effect<Redis.Redis["Service"], Redis.RedisError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const cluster = yield* Effect.acquireRelease(
+      Effect.sync(() => createCluster(options)),
+      (cluster) => Effect.ignoreCause(Effect.promise(() => cluster.close()))
+    )
+    // Without a listener an error that no command gets would end the process.
+    cluster.on("error", () => {})
+    const attempt = <A>(run: () => Promise<A>) =>
+      Effect.tryPromise({ try: run, catch: (cause) => new Redis.RedisError({ cause }) })
+    yield* attempt(() => cluster.connect())
+    return yield* Redis.make({
+      send: <A>(command: string, ...args: ReadonlyArray<string>) =>
+        attempt(() => cluster.sendCommand<A>(keyOf(command, args), false, [command, ...args])),
+      subscribe: (channel, onMessage) =>
+        Effect.as(
+          Effect.acquireRelease(
+            attempt(() => cluster.subscribe(channel, (message, channel) => onMessage({ channel, message }))),
+            () => Effect.ignoreCause(Effect.promise(() => cluster.unsubscribe(channel)))
+          ),
+          Effect.never
+        ),
+      connect: Effect.fail(new Redis.RedisError({ cause: new Error("A cluster has no connection to reserve") }))
+    })
+  })
+
+/** A client of the cluster in the context, whose commands fail at once while their node is away. */
+export const redisClusterClient = Layer.effect(
+  Redis.Redis,
+  Effect.flatMap(RedisCluster, ({ nodes }) =>
+    makeRedisOfCluster({
+      rootNodes: nodes.map(({ port }) => ({ socket: { host: "127.0.0.1", port } })),
+      defaults: { disableOfflineQueue: true },
+      topologyRefreshOnReconnectionAttemptStrategy: 200
+    })
+  )
+)
 
 export const redisClientOn = (port: number) => NodeRedis.layer({ socket: { host: "127.0.0.1", port } })
 

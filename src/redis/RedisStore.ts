@@ -149,9 +149,10 @@ const layerWith = ({ prefix = "session:" }: RedisStoreOptions = {}): Layer.Layer
  * `replace` is a script, all of them on one key, and so at home in Redis Cluster.
  *
  * **Gotchas**: `all` and `entries` walk every key of the database with `SCAN`, page by page: they have each session that
- * is there from beginning to end, and may or may not have one that comes or goes meanwhile. They read from one Redis
- * server, and do not work in Redis Cluster. Where memory may run out, `maxmemory-policy` decides: `noeviction` makes
- * `commit` fail, `volatile-ttl` drops the sessions that would end first, and others any session.
+ * is there from beginning to end, and may or may not have one that comes or goes meanwhile. In Redis Cluster they need a
+ * client that walks every master, as that of `redis` 6.3 does; docs/stores.md shows it. Where memory may run out,
+ * `maxmemory-policy` decides: `noeviction` makes `create` and `commit` fail, `volatile-ttl` drops the sessions that would
+ * end first, and others any session.
  *
  * **Errors**: every operation can fail with a `SessionStoreError`, whose `cause` is what the client of Redis said.
  * While Redis is out of reach, clients queue what they are asked for, and do it when Redis is back, even if the caller
