@@ -38,9 +38,10 @@ import {
   type Schema,
   Stream
 } from "effect"
+import { toMillis, toMillisOrZero } from "./internal/duration.ts"
 import type { SessionError } from "./internal/errors.ts"
 import { Records, type Store } from "./internal/records.ts"
-import { type Committed, Handle, type Status, toMillis, toMillisOrZero } from "./internal/session.ts"
+import { type Committed, Handle, type Status } from "./internal/session.ts"
 import { makeEnded, makeNew, makeStored, type State } from "./internal/state.ts"
 import { hashToken, isToken } from "./internal/token.ts"
 import { SessionStore, type SessionStoreError } from "./SessionStore.ts"
@@ -157,13 +158,14 @@ export interface Session<A> {
    * still active. If it is not, `status` is `"ended"` from then on.
    *
    * **When to use**: in what holds a session for longer than a request, such as a WebSocket, to see what others changed and
-   * whether they logged out. A session that was never committed is in no store that could tell: `true`.
+   * whether they logged out. A session that was never committed is in no store that could tell: `true`. After `destroy`: `false`.
    */
   readonly reload: Effect.Effect<boolean, SessionError>
 
   /**
    * The secret that opens this session; until a renewal is committed, the old one. `none` before the first commit, after
-   * `destroy`, after it has ended, and in a session out of the stream `sessions`, whose store knows no tokens.
+   * `destroy`, after it has ended, and in a session out of the stream `sessions`, unless it was renewed: the store knows no
+   * tokens.
    */
   readonly token: Effect.Effect<Option.Option<Redacted.Redacted<string>>>
 
@@ -204,7 +206,7 @@ export interface Session<A> {
    * has ended since it was opened.
    *
    * Returns token and expiry for the carrier: `none` if the session is known to have ended, or was new and is unchanged or
-   * past its deadline, or came out of the stream `sessions`. A commit that has nothing to save asks nothing of the store,
+   * past its deadline, or came out of the stream `sessions` and was not renewed. A commit that has nothing to save asks nothing of the store,
    * and so does not know whether the session has ended elsewhere since it was opened.
    *
    * **Details**: commits of one session take turns within a process, so that each needs one write, however many come at
@@ -239,7 +241,8 @@ export interface Options<A, I> {
   /**
    * How often a request that changes nothing moves the expiry on, which takes a write and a cookie. A session ends no later
    * than `idleTimeout` after its last request, and no earlier than `idleTimeout - touchInterval` after it. Zero means with
-   * every request. Default: a twentieth of the idle timeout; without one, never.
+   * every request. Default: a twentieth of the idle timeout. Without an idle timeout nothing is written, unless you set
+   * this: then it is how exactly `usedAt` is kept.
    */
   readonly touchInterval?: Duration.Input | undefined
   /**
@@ -433,7 +436,11 @@ const listAll = <A>(records: Records<A>): Stream.Stream<Session<A>, SessionStore
   Stream.unwrap(
     Effect.map(SessionStore, (store) =>
       store.entries.pipe(
-        Stream.mapEffect(([key, text]) => Effect.map(records.list(text), (found) => [key, found] as const)),
+        Stream.mapEffect(([key, text]) =>
+          Effect.clockWith((clock) =>
+            Effect.map(records.list(text, clock.currentTimeMillisUnsafe()), (found) => [key, found] as const)
+          )
+        ),
         Stream.filterMap(([key, found]) =>
           found === undefined
             ? Result.failVoid

@@ -2,6 +2,7 @@
  * What the operations of a session share: its state, and where it is kept.
  */
 import { Effect } from "effect"
+import { isUnchanged } from "./envelope.ts"
 import { asFound, type Found, type Records, type Store } from "./records.ts"
 import { type Contents, type Kept, makeEnded, rebase, type State, type Stored } from "./state.ts"
 import type { Queue } from "./turns.ts"
@@ -13,8 +14,8 @@ export interface Cell<A> {
   /** Whether to open and commit it counts as use. */
   readonly isUse: boolean
   state: State<A>
-  /** Whether the carrier of the token is gone, so that nobody could be handed a new one. */
-  isSealed: boolean
+  /** Whether the carrier of the token is gone, so that nobody could be handed a new one, and a warning has said so. */
+  seal: "open" | "sealed" | "warned"
 }
 
 /** What is known of a session without a look: what the one before saw last, or else what this one did. */
@@ -25,7 +26,7 @@ export const knownOf = <A>({ base, key, text }: Stored<A>, queue: Queue<Kept<A>>
 export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): boolean => {
   const rebased = rebase(state, kept)
   cell.state = rebased
-  return rebased !== state && rebased.changes === state.changes && state.changes.length > 0
+  return rebased.changes === state.changes && state.changes.length > 0 && !isUnchanged(rebased.text, state.text)
 }
 
 /** What to save of a session that is used now. */

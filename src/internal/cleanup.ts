@@ -3,7 +3,8 @@
  * the sweep before.
  */
 import type { Scope } from "effect"
-import { Cause, Duration, Effect, Fiber, Formatter, Metric, Option, Predicate, Schedule } from "effect"
+import { Cause, Duration, Effect, Fiber, Formatter, Metric, Option, Schedule } from "effect"
+import { parseDuration } from "./duration.ts"
 
 /** To be updated as a sweep goes, so that a sweep that is stopped half-way counts too. */
 export const sessionsSwept = Metric.counter("sessions_swept", {
@@ -15,27 +16,8 @@ const sweepDuration = Metric.timer("session_sweep_duration", {
   description: "Time of a sweep"
 })
 
-const units = [
-  "weeks",
-  "days",
-  "hours",
-  "minutes",
-  "seconds",
-  "milliseconds",
-  "microseconds",
-  "nanoseconds"
-] as const satisfies ReadonlyArray<keyof Duration.DurationObject>
-
-// `Duration` reads a NaN, and an object that names no unit, as zero. Here that would silently mean no cleanup.
-const isDurationInput = (input: Duration.Input): boolean => {
-  if (typeof input !== "object" || Duration.isDuration(input)) return !Number.isNaN(input)
-  const parts = "length" in input ? input : units.map((unit) => input[unit]).filter(Predicate.isNotUndefined)
-  return parts.length > 0 && parts.every((part) => Predicate.isNumber(part) && !Number.isNaN(part))
-}
-
 const decodeInterval = (store: string, input: Duration.Input): Effect.Effect<Duration.Duration> =>
-  Duration.fromInput(input).pipe(
-    Option.filter(() => isDurationInput(input)),
+  parseDuration(input).pipe(
     Option.match({
       onNone: () =>
         Effect.die(new TypeError(`${store}: the cleanup interval is no duration: ${Formatter.format(input)}`)),

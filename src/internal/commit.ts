@@ -3,7 +3,7 @@
  */
 import { Clock, Effect } from "effect"
 import { type Cell, contentsToSave, endCell, knownOf, makePatience, rebaseCell } from "./cell.ts"
-import { isUnchanged } from "./envelope.ts"
+import { isUnchanged, touch } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
 import { whileHeld } from "./merging.ts"
 import { done, type Found, longAgo, look, type Step, type Store, wait, write } from "./records.ts"
@@ -49,10 +49,10 @@ export const commit = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): E
 }
 
 const commitStored = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): Effect.Effect<void, SessionError> => {
-  const { isSealed, state } = cell
+  const { seal, state } = cell
   if (state._tag !== "Stored") return Effect.void
   if (state.renewal === undefined) return save(cell, store, queue, state)
-  return isSealed
+  return seal !== "open"
     ? Effect.andThen(warnOfSeal(cell), save(cell, store, queue, state))
     : renew(cell, store, queue, state.renewal)
 }
@@ -64,7 +64,7 @@ const commitNew = Effect.fnUntraced(function* <A>(
   state: New<A>
 ): Effect.fn.Return<void, SessionError> {
   if (yield* isTrivial(cell, state)) return
-  if (cell.isSealed) return yield* warnOfSeal(cell)
+  if (cell.seal !== "open") return yield* warnOfSeal(cell)
   const current = cell.state
   if (current._tag !== "New") return
   const secret = current.secret ?? makeSecret()
@@ -80,11 +80,14 @@ const commitNew = Effect.fnUntraced(function* <A>(
 
 const nothing: ReadonlyArray<never> = []
 
-const warnOfSeal = <A>({ records }: Cell<A>): Effect.Effect<void> =>
-  Effect.logWarning(
-    `${records.key}: a new token was not saved, because the response that would have carried it has been sent. Commit ` +
-      `before the response begins, as before a body that streams or an upgrade to a WebSocket.`
+const warnOfSeal = <A>(cell: Cell<A>): Effect.Effect<void> => {
+  if (cell.seal === "warned") return Effect.void
+  cell.seal = "warned"
+  return Effect.logWarning(
+    `${cell.records.key}: a new token was not saved, because the response that would have carried it has been sent. ` +
+      `Commit before the response begins, as before a body that streams or an upgrade to a WebSocket.`
   )
+}
 
 /** Whether the changes changed nothing, such as those of a flash message that was not there: no reason for a session. */
 const isTrivial = Effect.fnUntraced(function* <A>(cell: Cell<A>, state: New<A>) {
@@ -101,16 +104,20 @@ const isTrivial = Effect.fnUntraced(function* <A>(cell: Cell<A>, state: New<A>) 
   return true
 })
 
-/** The next write: the same as the last one, if that was not confirmed and nothing was changed since. */
+/** The next write: the same as the last one, if that was not confirmed and would say the same. */
 const attempt = <A>(
   cell: Cell<A>,
   state: New<A> | Stored<A>,
   changes: ReadonlyArray<Change<A>>,
   now: number
 ): Effect.Effect<Attempt<A>> => {
-  const last = state.attempts.at(-1)
-  if (last !== undefined && last.changes === changes) return Effect.succeed(last)
   const contents = contentsToSave(cell, changes === state.changes ? state.contents : state.base, now)
+  const last = state.attempts.at(-1)
+  if (last?.changes === changes && last.contents.usedAt === contents.usedAt) return Effect.succeed(last)
+  // What this deployment does not know of the value stays, if only its use is noted.
+  if (state._tag === "Stored" && changes.length === 0) {
+    return Effect.succeed({ text: touch(state.text, contents.usedAt), contents, changes })
+  }
   return Effect.mapEager(cell.records.envelope.encode(contents), (text) => ({ text, contents, changes }))
 }
 
@@ -190,7 +197,9 @@ const toSave = <A>(
   now: number
 ): Effect.Effect<Step<Outcome<A> | undefined>> => {
   const { isUse, records, state } = cell
-  if (state._tag !== "Stored" || !records.isActive(found, now)) return Effect.succeed(done(undefined))
+  if (state._tag !== "Stored") return Effect.succeed(done(undefined))
+  // Others may have kept it alive.
+  if (!records.isActive(found, now)) return Effect.succeed(isFresh ? done(undefined) : look)
   const kept = { key: state.key, text: found.text, contents: found.contents }
   const isConflict = rebaseCell(cell, state, kept)
   const step = toWrite(cell, kept, isFresh, isUse && records.isTouchDue(kept.contents, now), now)

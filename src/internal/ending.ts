@@ -5,7 +5,7 @@ import { Clock, Effect } from "effect"
 import type { SessionStoreError } from "../SessionStore.ts"
 import { type Cell, endCell, knownOf, rebaseCell } from "./cell.ts"
 import type { SessionError } from "./errors.ts"
-import { longAgo, type Store } from "./records.ts"
+import type { Store } from "./records.ts"
 import { type Kept, makeNew } from "./state.ts"
 import type { Queue } from "./turns.ts"
 
@@ -22,7 +22,10 @@ export const destroy = Effect.fnUntraced(function* <A>(
       const { attempts, secret, undecodable } = state
       // A try that was not confirmed may have arrived. Nobody else has its token.
       if (secret !== undefined && attempts.length > 0) yield* store.delete(secret.key)
-      if (undecodable !== undefined) isEnded = yield* store.replace(undecodable.key, undecodable.text, "", longAgo)
+      if (undecodable !== undefined) {
+        const { key, text } = undecodable
+        isEnded = yield* records.end(store, key, { _tag: "Undecodable", text })
+      }
       break
     }
     case "Stored":
@@ -44,7 +47,7 @@ export const reload = Effect.fnUntraced(function* <A>(
 ): Effect.fn.Return<boolean, SessionError> {
   const { records, state } = cell
   // A new session is in no store that it could have ended in.
-  if (state._tag !== "Stored") return state._tag === "New"
+  if (state._tag !== "Stored") return state._tag === "New" && !state.isDestroyed
   const { key } = state
   const found = yield* records.find(store, key)
   const now = yield* Clock.currentTimeMillis

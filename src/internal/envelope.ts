@@ -40,7 +40,7 @@ const hasJson = (value: unknown): boolean => !["undefined", "function", "symbol"
 
 // The last fields of a session: when it was used, and which write this is.
 const tailStart = ',"usedAt":'
-const tailShape = /^,"usedAt":-?\d+,"write":"\w+"\}$/
+const tailShape = /^,"usedAt":(-?\d+),"write":"\w+"\}$/
 
 /** The text up to the fields that every write changes; all of it, if it ends in any other way. */
 const bodyOf = (text: string): string => {
@@ -65,12 +65,14 @@ export const makeId = (): string => {
   return start + (count++).toString(36).padStart(5, "0")
 }
 
+/** The same session, used at this instant. */
+export const touch = (text: string, usedAt: number): string =>
+  `${bodyOf(text)}${tailStart}${usedAt},"write":"${makeId()}"}`
+
 /** The same session as another write, so that no write which is still under way finds what it expects. */
 export const restamp = (text: string): string => {
-  const body = bodyOf(text)
-  if (body === text) return text
-  const end = text.lastIndexOf(',"write":"')
-  return `${text.slice(0, end)},"write":"${makeId()}"}`
+  const usedAt = tailShape.exec(text.slice(text.lastIndexOf(tailStart)))?.[1]
+  return usedAt === undefined ? text : touch(text, Number(usedAt))
 }
 
 const isInstant = (input: unknown): input is number => Number.isSafeInteger(input)

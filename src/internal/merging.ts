@@ -8,7 +8,7 @@ import { Clock, type DateTime, Effect } from "effect"
 import { bestEffort, type Cell } from "./cell.ts"
 import { isUnchanged, makeHold, makeId, makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
-import { asFound, done, type Found, graveEnd, type Records, type Step, type Store, write } from "./records.ts"
+import { asFound, done, type Found, graveEnd, look, type Records, type Step, type Store, write } from "./records.ts"
 import { type Change, change, type Kept, type Merge, withChanges } from "./state.ts"
 import { hashToken, isToken } from "./token.ts"
 
@@ -79,8 +79,11 @@ const claimAll = Effect.fnUntraced(function* <A>(
       changes.push(change)
       continue
     }
-    const merge = yield* cell.records.change(store, change.other.key, asFound(change.other), (found) =>
-      toHold(cell, found, { merge: change, successor, now }, claims)
+    const merge = yield* cell.records.change(store, change.other.key, asFound(change.other), (found, isFresh) =>
+      // Others may have kept it alive.
+      !isFresh && !cell.records.isActive(found, now)
+        ? Effect.succeed(look)
+        : toHold(cell, found, { merge: change, successor, now }, claims)
     )
     if (merge !== undefined) changes.push(merge)
   }

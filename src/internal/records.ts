@@ -158,9 +158,9 @@ export class Records<A> {
   }
 
   /** A session that is to be listed, if this is one. One that does not decode is passed over, with a warning. */
-  list(text: string): Effect.Effect<Extract<Found<A>, { readonly _tag: "Session" }> | undefined> {
+  list(text: string, now: number): Effect.Effect<Extract<Found<A>, { readonly _tag: "Session" }> | undefined> {
     return this.envelope.decode(text).pipe(
-      Effect.mapEager((found) => (found._tag === "Session" && !found.isPending ? found : undefined)),
+      Effect.mapEager((found) => (found._tag !== "Foreign" && this.isActive(found, now) ? found : undefined)),
       Effect.catchEager((error) => Effect.as(this.#passOver(error), undefined))
     )
   }

@@ -23,7 +23,18 @@ import {
 } from "./cell.ts"
 import { makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
-import { asFound, done, type Found, graveEnd, type Records, type Step, type Store, wait, write } from "./records.ts"
+import {
+  asFound,
+  done,
+  type Found,
+  graveEnd,
+  look,
+  type Records,
+  type Step,
+  type Store,
+  wait,
+  write
+} from "./records.ts"
 import { type Change, type Contents, type Kept, type Renewal, type Secret, saved } from "./state.ts"
 import type { Queue } from "./turns.ts"
 
@@ -68,8 +79,10 @@ const move = Effect.fnUntraced(function* <A>(
   let found: Found<A> | undefined = known
   while (true) {
     const patience = makePatience()
-    const pending: Pending<A> | undefined = yield* records.change(store, state.key, found, (found) =>
-      toBury(cell, store, found, secret, patience)
+    const now = yield* Clock.currentTimeMillis
+    const pending: Pending<A> | undefined = yield* records.change(store, state.key, found, (found, isFresh) =>
+      // Others may have kept it alive.
+      !isFresh && !records.isActive(found, now) ? Effect.succeed(look) : toBury(cell, store, found, secret, patience)
     )
     if (pending === undefined) {
       yield* store.delete(secret.key)

@@ -1,10 +1,11 @@
 /**
  * The class behind `Session`: getters over a {@link Cell}, and who may change it when.
  */
-import { Clock, Context, DateTime, Duration, Effect, Formatter, Option, Redacted } from "effect"
+import { Clock, Context, DateTime, type Duration, Effect, Option, Redacted } from "effect"
 import type { SessionStore, SessionStoreError } from "../SessionStore.ts"
 import type { Cell } from "./cell.ts"
 import { commit } from "./commit.ts"
+import { toMillis } from "./duration.ts"
 import { destroy, reload } from "./ending.ts"
 import { SessionBusyError, type SessionError } from "./errors.ts"
 import { merge } from "./merging.ts"
@@ -48,24 +49,6 @@ export interface Committed {
   readonly isRememberMeNew: boolean
 }
 
-/** A duration of any length, in milliseconds. */
-export const toMillisOrZero = (what: string, input: Duration.Input): number => {
-  const duration = Option.getOrUndefined(Duration.fromInput(input))
-  if (duration === undefined || Duration.isNegative(duration)) {
-    throw new TypeError(`${what} is not a duration of zero or more: ${Formatter.format(input)}`)
-  }
-  return Duration.toMillis(duration)
-}
-
-/** A duration longer than zero, in milliseconds; `null` for an infinite one. */
-export const toMillis = (what: string, input: Duration.Input): number | null => {
-  const duration = Option.getOrUndefined(Duration.fromInput(input))
-  if (duration === undefined || !Duration.isPositive(duration)) {
-    throw new TypeError(`${what} is not a duration longer than zero: ${Formatter.format(input)}`)
-  }
-  return Duration.isFinite(duration) ? Duration.toMillis(duration) : null
-}
-
 const redact = (token: string): Redacted.Redacted<string> => Redacted.make(token, { label: "session token" })
 
 /** Its state is private, so that a session which is logged shows nothing of itself. */
@@ -77,7 +60,7 @@ export class Handle<A> {
   readonly #queue: () => Queue<Kept<A>>
 
   constructor(records: Records<A>, store: SessionStore["Service"], state: State<A>, isUse: boolean) {
-    this.#cell = { records, store, state, isUse, isSealed: false }
+    this.#cell = { records, store, state, isUse, seal: "open" }
     this.#carried =
       state._tag === "Stored"
         ? { key: state.key, end: records.endOf(state.base), rememberMe: state.base.rememberMe }
@@ -96,7 +79,7 @@ export class Handle<A> {
 
   /** From now on nobody could be handed a new token. */
   static seal(session: object): void {
-    if (#cell in session) session.#cell.isSealed = true
+    if (#cell in session && session.#cell.seal === "open") session.#cell.seal = "sealed"
   }
 
   get get(): Effect.Effect<A> {
