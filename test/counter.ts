@@ -4,10 +4,6 @@
 import { type DateTime, Effect, Option } from "effect"
 import type { SessionStoreOperations } from "effect-sessions"
 
-export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
-
-export const text = (data: Uint8Array): string => new TextDecoder().decode(data)
-
 /** Adds one to the number in a session: finds, changes and replaces it until no one else was faster. */
 export const increment = <E>(
   store: SessionStoreOperations<E>,
