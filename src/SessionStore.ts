@@ -188,7 +188,7 @@ function make<E>(
  *
  * @example
  * ```ts
- * import { DateTime, Effect } from "effect"
+ * import { DateTime, Effect, Option } from "effect"
  * import { MemStore, SessionStore } from "effect-sessions"
  *
  * const program = Effect.gen(function*() {
