@@ -16,6 +16,7 @@
  * - `idleTimeout`: in milliseconds, `null` for none; only if `setIdleTimeout` set one of its own
  * - `rememberMe`: only if it is `true`
  * - `pending`: only if it is `true`, in a renewal that is not over yet; it is never opened and never listed
+ * - `memberOf`: the keys of the index records that name it, if there are any
  * - `value`: the value, encoded by the JSON codec of its schema
  * - `usedAt`: when it was last used, to the touch interval
  * - `write`: an id that no other write has
@@ -27,24 +28,21 @@
  * @module
  */
 import {
-  Clock,
   Context,
   type DateTime,
   type Duration,
-  Effect,
+  type Effect,
   type Option,
-  Redacted,
-  Result,
+  type Redacted,
   type Schema,
-  Stream
+  type Stream
 } from "effect"
 import { toMillis, toMillisOrZero } from "./internal/duration.ts"
 import type { SessionError } from "./internal/errors.ts"
-import { Records, type Store } from "./internal/records.ts"
-import { type Committed, Handle, type Status } from "./internal/session.ts"
-import { makeEnded, makeNew, makeStored, type State } from "./internal/state.ts"
-import { hashToken, isToken } from "./internal/token.ts"
-import { SessionStore, type SessionStoreError } from "./SessionStore.ts"
+import { byId, destroyAllOf, listAll, listOf, open } from "./internal/opening.ts"
+import { type IndexOptions, Records } from "./internal/records.ts"
+import type { Committed, Status } from "./internal/session.ts"
+import type { SessionStore, SessionStoreError } from "./SessionStore.ts"
 
 export { SessionBusyError, SessionDecodeError, type SessionError } from "./internal/errors.ts"
 export type { Committed, Status } from "./internal/session.ts"
@@ -223,7 +221,7 @@ export interface Session<A> {
 /**
  * What a session class is made from.
  */
-export interface Options<A, I> {
+export interface Options<A, I, Index extends string = never> {
   /** Describes the value. It is kept as JSON, encoded by this schema. */
   readonly schema: Schema.Codec<A, I>
   /** Makes the value of a new session. */
@@ -251,6 +249,18 @@ export interface Options<A, I> {
    * default, such as by `Schema.withDecodingDefaultKey`, or older sessions do not decode.
    */
   readonly undecodable?: "renew" | "fail" | undefined
+  /**
+   * What sessions belong together by: for each index, a pure function from the value of a session to what it is found by,
+   * such as a user, or `undefined` for none. {@link ServiceClass.sessionsOf} and {@link ServiceClass.destroyAllOf} go by it.
+   *
+   * A commit that changes what a session belongs to renews its token by itself, as at a log-in. A session from before the
+   * index was declared joins it with its next commit or touch; until then only `sessions` finds it.
+   */
+  readonly indexes?: { readonly [Name in Index]: (value: NoInfer<A>) => string | undefined } | undefined
+  /**
+   * How many sessions one value of an index may have. When one more begins, the oldest end. Default: any number.
+   */
+  readonly maxSessions?: { readonly [Name in Index]?: number | undefined } | undefined
 }
 
 /**
@@ -288,7 +298,8 @@ export interface OpenOptions {
  * await Effect.runPromise(Effect.provide(program, MemStore.layer)) // => [{ userId: "ada" }]
  * ```
  */
-export interface ServiceClass<Self, Id extends string, A> extends Context.ServiceClass<Self, Id, Session<A>> {
+export interface ServiceClass<Self, Id extends string, A, Index extends string = never>
+  extends Context.ServiceClass<Self, Id, Session<A>> {
   /**
    * Opens the session of a token, or a new one if there is no token or it opens nothing: it is malformed, unknown or
    * expired, or belongs to another class. Such a token is never adopted; the first commit makes a new one.
@@ -314,6 +325,43 @@ export interface ServiceClass<Self, Id extends string, A> extends Context.Servic
    * under its old id until its new token can be handed out.
    */
   readonly sessions: Stream.Stream<Session<A>, SessionStoreError, SessionStore>
+
+  /**
+   * The active sessions of one value of an index, such as all devices of a user, in the order in which they began.
+   *
+   * **When to use**: to list the devices of a user. It takes as many operations as the user has sessions, whatever the store
+   * holds.
+   *
+   * **Details**: to read or change them keeps none of them from going idle. One that does not decode is passed over with a
+   * warning.
+   */
+  readonly sessionsOf: (index: Index, value: string) => Stream.Stream<Session<A>, SessionStoreError, SessionStore>
+
+  /**
+   * Ends all sessions of one value of an index, save one if you name it, and says how many there were.
+   *
+   * **When to use**: for "log out everywhere", and after a change of the password.
+   *
+   * **Details**: when it is confirmed, no session of this value opens any more of those whose token anybody holds, whatever
+   * was under way: a log-in whose request began before it saves nothing, and a renewal ends. A session that is spared goes
+   * on. With the clocks of several servers apart, "before" is off by as much.
+   *
+   * **Errors**: if the store fails, call it again: it goes on with what is left.
+   */
+  readonly destroyAllOf: (
+    index: Index,
+    value: string,
+    options?: { readonly except?: Session<A> | undefined }
+  ) => Effect.Effect<number, SessionStoreError, SessionStore>
+
+  /**
+   * The session of a public id, as it stands in a list of devices, if it is active.
+   *
+   * **When to use**: to end one device of a list. Anybody may know an id: check that the session is of the user who asks.
+   *
+   * **Details**: to read or change it does not keep it from going idle.
+   */
+  readonly byId: (id: string) => Effect.Effect<Option.Option<Session<A>>, SessionError, SessionStore>
 }
 
 /**
@@ -354,17 +402,24 @@ export interface ServiceClass<Self, Id extends string, A> extends Context.Servic
  */
 export const Service =
   <Self>() =>
-  <const Id extends string, A, I>(key: Id, options: Options<A, I>): ServiceClass<Self, Id, A> => {
+  <const Id extends string, A, I, Index extends string = never>(
+    key: Id,
+    options: Options<A, I, Index>
+  ): ServiceClass<Self, Id, A, Index> => {
     const records = makeRecords(key, options)
     return Object.assign(Context.Service<Self, Session<A>>()(key), {
       open: (token?: Redacted.Redacted<string>, options?: OpenOptions) => open(records, token, options),
-      sessions: listAll(records)
+      sessions: listAll(records),
+      sessionsOf: (index: Index, value: string) => listOf(records, index, value),
+      destroyAllOf: (index: Index, value: string, options?: { readonly except?: Session<A> | undefined }) =>
+        destroyAllOf(records, index, value, options?.except),
+      byId: (id: string) => byId(records, id)
     })
   }
 
 const longest = 365_000 * 86_400_000
 
-const makeRecords = <A, I>(key: string, options: Options<A, I>): Records<A> => {
+const makeRecords = <A, I, Index extends string>(key: string, options: Options<A, I, Index>): Records<A> => {
   const lifetime = Math.ceil(
     toMillis(`${key}: the lifetime`, options.lifetime ?? "24 hours") ?? Number.POSITIVE_INFINITY
   )
@@ -379,80 +434,19 @@ const makeRecords = <A, I>(key: string, options: Options<A, I>): Records<A> => {
     throw new TypeError(`${key}: the touch interval is not shorter than the idle timeout`)
   }
   const { initial, schema, undecodable = "renew" } = options
-  return new Records<A>({ key, schema, initial, lifetime, idleTimeout, touchInterval, undecodable })
+  const indexes = makeIndexes(key, options)
+  return new Records<A>({ key, schema, initial, lifetime, idleTimeout, touchInterval, undecodable, indexes })
 }
 
-const open = <A>(
-  records: Records<A>,
-  token: Redacted.Redacted<string> | undefined,
-  { touch = true }: OpenOptions = {}
-): Effect.Effect<Session<A>, SessionError, SessionStore> =>
-  Effect.contextWith((context: Context.Context<SessionStore>) => {
-    const store = Context.get(context, SessionStore)
-    const clock = Context.get(context, Clock.Clock)
-    const secret = token === undefined ? undefined : Redacted.value(token)
-    if (secret === undefined || !isToken(secret)) {
-      return Effect.succeed(new Handle(records, store, makeNew(contentsNow(records, clock)), touch))
-    }
-    // Kept apart from what the span ends with, which must not be the session.
-    let state: State<A> | undefined
-    const find = Effect.map(openState(records, store, clock, secret), (found) => {
-      state = found
-    })
-    return Effect.map(
-      records.telemetry.span(context, "Session.open", find),
-      () => new Handle(records, store, state ?? makeNew(contentsNow(records, clock)), touch)
-    )
-  })
-
-const contentsNow = <A>(records: Records<A>, clock: Clock.Clock) => records.contentsAt(clock.currentTimeMillisUnsafe())
-
-/** What a token opens. */
-const openState = <A>(
-  records: Records<A>,
-  store: Store,
-  clock: Clock.Clock,
-  token: string
-): Effect.Effect<State<A>, SessionError> => {
-  const key = hashToken(token)
-  return Effect.map(records.find(store, key), (found) => {
-    const now = clock.currentTimeMillisUnsafe()
-    switch (found._tag) {
-      case "Session":
-        return records.isActive(found, now)
-          ? makeStored({ key, text: found.text, contents: found.contents }, token)
-          : makeNew(records.contentsAt(now))
-      case "Tombstone":
-        return makeEnded(key, records.contentsAt(now))
-      case "Undecodable":
-        return makeNew(records.contentsAt(now), { undecodable: { key, text: found.text } })
-      case "Nothing":
-        return makeNew(records.contentsAt(now))
-    }
-  })
+const makeIndexes = <A, I, Index extends string>(
+  key: string,
+  { indexes, maxSessions }: Options<A, I, Index>
+): ReadonlyMap<string, IndexOptions<A>> => {
+  const made = new Map<string, IndexOptions<A>>()
+  for (const name in indexes) {
+    const max = maxSessions?.[name] ?? Number.POSITIVE_INFINITY
+    if (!(max >= 1)) throw new TypeError(`${key}: maxSessions of ${name} is not a number of at least one`)
+    made.set(name, { indexedBy: indexes[name], max: Math.floor(max) })
+  }
+  return made
 }
-
-const listAll = <A>(records: Records<A>): Stream.Stream<Session<A>, SessionStoreError, SessionStore> =>
-  Stream.unwrap(
-    Effect.map(SessionStore, (store) =>
-      store.entries.pipe(
-        Stream.mapEffect(([key, text]) =>
-          Effect.clockWith((clock) =>
-            Effect.map(records.list(text, clock.currentTimeMillisUnsafe()), (found) => [key, found] as const)
-          )
-        ),
-        Stream.filterMap(([key, found]) =>
-          found === undefined
-            ? Result.failVoid
-            : Result.succeed(
-                new Handle(
-                  records,
-                  store,
-                  makeStored({ key, text: found.text, contents: found.contents }, undefined),
-                  false
-                )
-              )
-        )
-      )
-    )
-  )

@@ -4,7 +4,18 @@
 import { Effect } from "effect"
 import { isUnchanged } from "./envelope.ts"
 import { asFound, type Found, type Records, type Store } from "./records.ts"
-import { type Contents, type Kept, makeEnded, rebase, type State, type Stored } from "./state.ts"
+import {
+  type Change,
+  type Contents,
+  type Kept,
+  makeEnded,
+  type Renewal,
+  rebase,
+  type State,
+  type Stored,
+  withChanges
+} from "./state.ts"
+import { makeSecret } from "./token.ts"
 import type { Queue } from "./turns.ts"
 
 /** A session in memory. Everything but `state` stays as it was when the session was opened. */
@@ -13,6 +24,8 @@ export interface Cell<A> {
   readonly store: Store
   /** Whether to open and commit it counts as use. */
   readonly isUse: boolean
+  /** When it was opened: what was checked before that may have changed by now. */
+  readonly openedAt: number
   state: State<A>
   /** Whether the carrier of the token is gone, so that nobody could be handed a new one, and a warning has said so. */
   seal: "open" | "sealed" | "warned"
@@ -59,4 +72,17 @@ export const bestEffort = <E>(effect: Effect.Effect<unknown, E>): Effect.Effect<
 export const endCell = <A>(cell: Cell<A>, key: string | undefined, queue: Queue<Kept<A>>): void => {
   queue.seen = undefined
   cell.state = makeEnded(key, cell.state.contents)
+}
+
+/** Has the next commit move the session to a new token, with its lifetime anew. */
+export const withRenewal = <A>(
+  state: Stored<A>,
+  deadline: number,
+  changes: (startAnew: Change<A>) => ReadonlyArray<Change<A>>
+): Stored<A> => {
+  const renewal: Renewal = state.renewal ?? { ...makeSecret(), sent: "nothing" }
+  return withChanges(
+    { ...state, renewal },
+    changes({ _tag: "Update", apply: (contents) => ({ ...contents, deadline }) })
+  )
 }

@@ -2,9 +2,10 @@
  * A commit: how a session is added and saved, without losing what others write at the same time.
  */
 import { Clock, Effect } from "effect"
-import { type Cell, contentsToSave, endCell, knownOf, makePatience, rebaseCell } from "./cell.ts"
+import { type Cell, contentsToSave, endCell, knownOf, makePatience, rebaseCell, withRenewal } from "./cell.ts"
 import { isUnchanged, touch } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
+import { changeOf, confirm, join, keysOf, leave } from "./indexes.ts"
 import { whileHeld } from "./merging.ts"
 import { done, type Found, longAgo, look, type Step, type Store, wait, write } from "./records.ts"
 import { renew } from "./renewal.ts"
@@ -12,11 +13,13 @@ import {
   type Attempt,
   applyAll,
   type Change,
+  type Contents,
   type Kept,
   type New,
   type Secret,
   type Stored,
   saved,
+  withChanges,
   without
 } from "./state.ts"
 import { makeSecret } from "./token.ts"
@@ -49,13 +52,62 @@ export const commit = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): E
 }
 
 const commitStored = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): Effect.Effect<void, SessionError> => {
-  const { seal, state } = cell
+  const { records, seal, state } = cell
   if (state._tag !== "Stored") return Effect.void
-  if (state.renewal === undefined) return save(cell, store, queue, state)
-  return seal !== "open"
-    ? Effect.andThen(warnOfSeal(cell), save(cell, store, queue, state))
-    : renew(cell, store, queue, state.renewal)
+  const change = changeOf(records, state.base, state.contents)
+  if (seal !== "open" && (change === "renew" || state.renewal !== undefined)) {
+    // Never under the old token, if it belongs to another from now on.
+    return change === "renew" ? warnOfSeal(cell) : Effect.andThen(warnOfSeal(cell), save(cell, store, queue, state))
+  }
+  if (state.renewal !== undefined) return renew(cell, store, queue, state.renewal)
+  switch (change) {
+    case "none":
+      return save(cell, store, queue, state)
+    case "join":
+      return joinLate(cell, store, queue, state)
+    case "renew":
+      return renewForIndex(cell, store, queue, state)
+  }
 }
+
+/** What was set by the handler goes before the lifetime that begins anew. */
+const renewForIndex = <A>(
+  cell: Cell<A>,
+  store: Store,
+  queue: Queue<Kept<A>>,
+  state: Stored<A>
+): Effect.Effect<void, SessionError> =>
+  Effect.clockWith((clock) => {
+    const deadline = cell.records.deadlineAt(clock.currentTimeMillisUnsafe())
+    const next = withRenewal(state, deadline, (startAnew) => [startAnew, ...state.changes])
+    cell.state = next
+    return next.renewal === undefined ? Effect.void : renew(cell, store, queue, next.renewal)
+  })
+
+/** A session of before its index was declared joins it under the key that it has. */
+const joinLate = Effect.fnUntraced(function* <A>(
+  cell: Cell<A>,
+  store: Store,
+  queue: Queue<Kept<A>>,
+  { base, contents, key }: Stored<A>
+): Effect.fn.Return<void, SessionError> {
+  const { openedAt, records } = cell
+  const joining = { key, former: undefined, openedAt, memberOf: base.memberOf }
+  if (!(yield* join(records, store, contents, joining))) {
+    yield* records.end(store, key, undefined)
+    return endCell(cell, key, queue)
+  }
+  const memberOf = keysOf(records, contents.value)
+  const { state } = cell
+  if (state._tag !== "Stored") return
+  cell.state = withChanges(state, [
+    ...state.changes,
+    { _tag: "Update", apply: (contents: Contents<A>) => ({ ...contents, memberOf }) }
+  ])
+  yield* save(cell, store, queue, { key })
+  const left = base.memberOf.filter((record) => !memberOf.includes(record))
+  if (left.length > 0) yield* leave(records, store, left, key)
+})
 
 const commitNew = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
@@ -111,7 +163,9 @@ const attempt = <A>(
   changes: ReadonlyArray<Change<A>>,
   now: number
 ): Effect.Effect<Attempt<A>> => {
-  const contents = contentsToSave(cell, changes === state.changes ? state.contents : state.base, now)
+  const used = contentsToSave(cell, changes === state.changes ? state.contents : state.base, now)
+  const isNew = state._tag === "New" && cell.records.indexes.size > 0
+  const contents = isNew ? { ...used, memberOf: keysOf(cell.records, used.value) } : used
   const last = state.attempts.at(-1)
   if (last?.changes === changes && last.contents.usedAt === contents.usedAt) return Effect.succeed(last)
   // What this deployment does not know of the value stays, if only its use is noted.
@@ -143,11 +197,17 @@ const add = Effect.fnUntraced(function* <A>(
   const sent = yield* attempt(cell, state, changes, now)
   if (records.endOf(sent.contents) < now) return endCell(cell, undefined, queue)
   note(cell, sent)
+  const joining = { key, former: undefined, openedAt: cell.openedAt, memberOf: nothing }
+  if (!(yield* join(records, store, sent.contents, joining))) return endCell(cell, undefined, queue)
   if (undecodable !== undefined) yield* store.replace(undecodable.key, undecodable.text, "", longAgo)
   const isAdded = yield* store.create(key, sent.text, records.expiryOf(sent.contents))
   const mine = isAdded ? sent : yield* findAdded(cell, store, key)
   const current = cell.state
   if (mine === undefined || current._tag !== "New") return endCell(cell, undefined, queue)
+  if (!(yield* confirm(store, mine.contents, key))) {
+    yield* store.delete(key)
+    return endCell(cell, undefined, queue)
+  }
   cell.state = saved(current, { key, text: mine.text, contents: mine.contents }, token, mine.changes)
   yield* records.telemetry.created
   // It was an earlier try that arrived.
@@ -177,15 +237,17 @@ const save = <A>(
     // What one of its own writes may have made of it is known by a look alone.
     const patience = makePatience()
     const known = state.attempts.length > 0 ? undefined : knownOf(state, queue)
-    return Effect.map(
+    return Effect.flatMap(
       records.change(store, key, known, (found, isFresh) =>
         patience(cell, found) ? Effect.succeed(wait) : toSave(cell, found, isFresh, now)
       ),
       (outcome) => {
+        if (outcome === "Moved") return commitStored(cell, store, queue)
         const current = cell.state
-        if (outcome === undefined || current._tag !== "Stored") return endCell(cell, key, queue)
+        if (outcome === undefined || current._tag !== "Stored") return Effect.sync(() => endCell(cell, key, queue))
         queue.seen = outcome.kept
         cell.state = saved(current, outcome.kept, current.token, outcome.made)
+        return Effect.void
       }
     )
   })
@@ -195,13 +257,17 @@ const toSave = <A>(
   found: Found<A>,
   isFresh: boolean,
   now: number
-): Effect.Effect<Step<Outcome<A> | undefined>> => {
+): Effect.Effect<Step<Outcome<A> | "Moved" | undefined>> => {
   const { isUse, records, state } = cell
   if (state._tag !== "Stored") return Effect.succeed(done(undefined))
   // Others may have kept it alive.
   if (!records.isActive(found, now)) return Effect.succeed(isFresh ? done(undefined) : look)
   const kept = { key: state.key, text: found.text, contents: found.contents }
   const isConflict = rebaseCell(cell, state, kept)
+  // What another made of it may belong to somebody else.
+  if (isConflict && changeOf(records, kept.contents, cell.state.contents) !== "none") {
+    return Effect.as(records.telemetry.conflict, done("Moved"))
+  }
   const step = toWrite(cell, kept, isFresh, isUse && records.isTouchDue(kept.contents, now), now)
   return isConflict ? Effect.andThen(records.telemetry.conflict, step) : step
 }

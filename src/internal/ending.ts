@@ -5,6 +5,7 @@ import { Clock, Effect } from "effect"
 import type { SessionStoreError } from "../SessionStore.ts"
 import { type Cell, endCell, knownOf, rebaseCell } from "./cell.ts"
 import type { SessionError } from "./errors.ts"
+import { leave } from "./indexes.ts"
 import type { Store } from "./records.ts"
 import { type Kept, makeNew } from "./state.ts"
 import type { Queue } from "./turns.ts"
@@ -30,6 +31,7 @@ export const destroy = Effect.fnUntraced(function* <A>(
     }
     case "Stored":
       isEnded = yield* records.end(store, state.key, knownOf(state, queue))
+      yield* leave(records, store, state.base.memberOf, state.key)
       break
     case "Ended":
       isEnded = state.key !== undefined && (yield* records.end(store, state.key, undefined))

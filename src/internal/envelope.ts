@@ -79,6 +79,9 @@ const isInstant = (input: unknown): input is number => Number.isSafeInteger(inpu
 
 const isFlag = (input: unknown): input is boolean | undefined => input === undefined || typeof input === "boolean"
 
+const isKeys = (input: unknown): input is ReadonlyArray<string> | undefined =>
+  input === undefined || (Array.isArray(input) && input.every(Predicate.isString))
+
 const isIdleTimeout = (input: unknown): input is number | null | undefined =>
   input === undefined || input === null || Number.isFinite(input)
 
@@ -86,7 +89,7 @@ type Parsed = Readonly<Record<PropertyKey, unknown>>
 
 /** All but the value, or the name of the field that does not fit. By hand: a schema of them takes four times as long. */
 const readFields = (parsed: Parsed): Omit<Contents<unknown>, "value"> | string => {
-  const { createdAt, deadline, idleTimeout, issuedAt, rememberMe, usedAt } = parsed
+  const { createdAt, deadline, idleTimeout, issuedAt, memberOf, rememberMe, usedAt } = parsed
   if (!isInstant(createdAt)) return "createdAt"
   if (!isInstant(issuedAt)) return "issuedAt"
   if (!isInstant(usedAt)) return "usedAt"
@@ -94,7 +97,16 @@ const readFields = (parsed: Parsed): Omit<Contents<unknown>, "value"> | string =
   if (!isIdleTimeout(idleTimeout)) return "idleTimeout"
   if (!isFlag(rememberMe)) return "rememberMe"
   if (!isFlag(parsed.pending)) return "pending"
-  return { createdAt, deadline, idleTimeout, issuedAt, rememberMe: rememberMe ?? false, usedAt }
+  if (!isKeys(memberOf)) return "memberOf"
+  return {
+    createdAt,
+    deadline,
+    idleTimeout,
+    issuedAt,
+    memberOf: memberOf ?? [],
+    rememberMe: rememberMe ?? false,
+    usedAt
+  }
 }
 
 export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): Envelope<A> => {
@@ -122,6 +134,7 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
           idleTimeout: contents.idleTimeout,
           rememberMe: contents.rememberMe || undefined,
           pending: options?.isPending || undefined,
+          memberOf: contents.memberOf.length > 0 ? contents.memberOf : undefined,
           value,
           usedAt: contents.usedAt,
           write: makeId()
@@ -149,9 +162,10 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
       return fail(new Error("The data is not JSON"))
     }
     if (!Predicate.isReadonlyObject(parsed)) return fail(new Error("The data is not an object"))
-    const { ended, held, merge, session, successor, version } = parsed
-    // Whether the rest fits does not matter for a session of another class.
-    if (typeof session === "string" && session !== key) return Effect.succeed({ _tag: "Foreign" })
+    const { ended, held, index, merge, session, successor, version } = parsed
+    // Whether the rest fits does not matter for an index record, or a session of another class.
+    if (typeof index === "string" || (typeof session === "string" && session !== key))
+      return Effect.succeed({ _tag: "Foreign" })
     if (version !== 1 || session !== key) return fail(new Error("The data is not a session of version 1"))
     if (typeof successor !== "string") return decodeSession(text, parsed)
     return Effect.succeed({

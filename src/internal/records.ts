@@ -11,10 +11,20 @@ import { type Decoded, type Envelope, makeEnvelope, makeSealed } from "./envelop
 import type { SessionDecodeError, SessionError } from "./errors.ts"
 import type { Contents, Kept } from "./state.ts"
 import { makeTelemetry, type Telemetry } from "./telemetry.ts"
-import { Queues } from "./turns.ts"
+import { Queues, type Restore } from "./turns.ts"
 
 /** The part of a store that a session in memory uses. */
-export type Store = Pick<SessionStore["Service"], "find" | "create" | "replace" | "delete">
+export interface Store extends Pick<SessionStore["Service"], "find" | "create" | "replace" | "delete"> {
+  /** Makes what waits as interruptible as the operations of this store are. */
+  readonly restore?: Restore
+}
+
+/** What sessions of one value belong together. */
+export interface IndexOptions<A> {
+  readonly indexedBy: (value: A) => string | undefined
+  /** How many sessions one value may have. */
+  readonly max: number
+}
 
 /** What was found under a key. */
 export type Found<A> =
@@ -66,7 +76,7 @@ const touchIntervalOf = (touchInterval: number | undefined, idleTimeout: number)
 export const longestQueue = 1_000
 
 /** A loser's first new try comes at once, each further one after up to twice as long as the one before. */
-const backoff = (losses: number): Effect.Effect<void> =>
+export const backoff = (losses: number): Effect.Effect<void> =>
   losses < 2
     ? Effect.void
     : Effect.suspend(() => Effect.sleep(Duration.millis(Math.random() * Math.min(2 ** (losses - 1), 100))))
@@ -81,6 +91,7 @@ export interface RecordsOptions<A> {
   /** `undefined` for a part of the idle timeout. */
   readonly touchInterval: number | undefined
   readonly undecodable: "renew" | "fail"
+  readonly indexes: ReadonlyMap<string, IndexOptions<A>>
 }
 
 const howToGoOn =
@@ -93,6 +104,7 @@ export class Records<A> {
   readonly envelope: Envelope<A>
   readonly telemetry: Telemetry
   readonly queues = new Queues<Kept<A>>()
+  readonly indexes: ReadonlyMap<string, IndexOptions<A>>
   readonly #lifetime: number
   readonly #idleTimeout: number | null
   readonly #touchInterval: number | undefined
@@ -104,6 +116,7 @@ export class Records<A> {
     this.initial = options.initial
     this.envelope = makeEnvelope(options.key, options.schema)
     this.telemetry = makeTelemetry(options.key)
+    this.indexes = options.indexes
     this.#lifetime = options.lifetime
     this.#idleTimeout = options.idleTimeout
     this.#touchInterval = options.touchInterval
@@ -120,7 +133,8 @@ export class Records<A> {
       usedAt: instant,
       deadline: this.deadlineAt(now),
       idleTimeout: undefined,
-      rememberMe: false
+      rememberMe: false,
+      memberOf: []
     }
   }
 

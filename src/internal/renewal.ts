@@ -23,6 +23,7 @@ import {
 } from "./cell.ts"
 import { makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
+import { confirm, join, keysOf, leave, tidy } from "./indexes.ts"
 import {
   asFound,
   done,
@@ -35,7 +36,7 @@ import {
   wait,
   write
 } from "./records.ts"
-import { type Change, type Contents, type Kept, type Renewal, type Secret, saved } from "./state.ts"
+import { type Change, type Contents, type Kept, type Renewal, type Secret, type Stored, saved } from "./state.ts"
 import type { Queue } from "./turns.ts"
 
 /** The session under its new key, and the changes that are in it. */
@@ -58,7 +59,28 @@ export const renew = Effect.fnUntraced(function* <A>(
   if (moved === undefined || current._tag !== "Stored") return endCell(cell, state.key, queue)
   queue.seen = undefined
   cell.state = saved(current, moved.kept, secret.token, moved.made)
+  yield* takeOut(cell.records, store, current, moved.kept)
 })
+
+/** Takes the old key out of the indexes, now that it is gone. */
+const takeOut = <A>(
+  records: Records<A>,
+  store: Store,
+  { base, key }: Stored<A>,
+  kept: Kept<A>
+): Effect.Effect<void> => {
+  if (base.memberOf.length === 0) return Effect.void
+  const isKept = (record: string) => kept.contents.memberOf.includes(record)
+  return Effect.andThen(
+    tidy(records, store, base.memberOf.filter(isKept), kept.key),
+    leave(
+      records,
+      store,
+      base.memberOf.filter((record) => !isKept(record)),
+      key
+    )
+  )
+}
 
 /** Notes what is being asked of the store, for what has to be put back if it fails, now or in a later try. */
 const note = <A>(cell: Cell<A>, sent: Renewal["sent"]): void => {
@@ -84,7 +106,8 @@ const move = Effect.fnUntraced(function* <A>(
       // Others may have kept it alive.
       !isFresh && !records.isActive(found, now) ? Effect.succeed(look) : toBury(cell, store, found, secret, patience)
     )
-    if (pending === undefined) {
+    // A revocation that came in between has taken it out of its index, or will find it there.
+    if (pending === undefined || !(yield* confirm(store, pending.contents, secret.key))) {
       yield* store.delete(secret.key)
       return
     }
@@ -116,6 +139,11 @@ const toBury = Effect.fnUntraced(function* <A>(
   } else if (found._tag !== "Tombstone" || found.text !== tombstone) {
     return done(undefined)
   }
+  const { state: current } = cell
+  if (current._tag !== "Stored") return done(undefined)
+  const { base, contents, key: former } = current
+  const joining = { key: secret.key, former, openedAt: cell.openedAt, memberOf: base.memberOf }
+  if (!(yield* join(cell.records, store, contents, joining))) return done(undefined)
   const pending = yield* prepare(cell, store, secret)
   // Its own tombstone, left by an earlier try, is written again: a log-out may seal it while the first step is taken.
   note(cell, "tombstone")
@@ -130,7 +158,11 @@ const prepare = Effect.fnUntraced(function* <A>(
   const { records, state } = cell
   const now = yield* Clock.currentTimeMillis
   const made = state._tag === "Ended" ? [] : state.changes
-  const contents = { ...contentsToSave(cell, state.contents, now), issuedAt: Math.floor(now) }
+  const contents = {
+    ...contentsToSave(cell, state.contents, now),
+    issuedAt: Math.floor(now),
+    memberOf: keysOf(records, state.contents.value)
+  }
   const text = yield* records.envelope.encode(contents, { isPending: true })
   let isThere = false
   while (!isThere) {

@@ -3,7 +3,7 @@
  */
 import { Clock, Context, DateTime, type Duration, Effect, Option, Redacted } from "effect"
 import type { SessionStore, SessionStoreError } from "../SessionStore.ts"
-import type { Cell } from "./cell.ts"
+import { type Cell, withRenewal } from "./cell.ts"
 import { commit } from "./commit.ts"
 import { toMillis } from "./duration.ts"
 import { destroy, reload } from "./ending.ts"
@@ -11,7 +11,6 @@ import { SessionBusyError, type SessionError } from "./errors.ts"
 import { merge } from "./merging.ts"
 import { longestQueue, type Records, type Store } from "./records.ts"
 import { type Contents, change, type Kept, type State } from "./state.ts"
-import { makeSecret } from "./token.ts"
 import { makeQueue, type Queue, type Restore, takeTurn } from "./turns.ts"
 
 /**
@@ -59,8 +58,13 @@ export class Handle<A> {
   /** Where its commits and log-outs take their turn. A new session has a queue of its own. */
   readonly #queue: () => Queue<Kept<A>>
 
-  constructor(records: Records<A>, store: SessionStore["Service"], state: State<A>, isUse: boolean) {
-    this.#cell = { records, store, state, isUse, seal: "open" }
+  constructor(
+    records: Records<A>,
+    store: SessionStore["Service"],
+    state: State<A>,
+    { isUse, openedAt }: { readonly isUse: boolean; readonly openedAt: number }
+  ) {
+    this.#cell = { records, store, state, isUse, openedAt, seal: "open" }
     this.#carried =
       state._tag === "Stored"
         ? { key: state.key, end: records.endOf(state.base), rememberMe: state.base.rememberMe }
@@ -133,10 +137,7 @@ export class Handle<A> {
           return
         }
         case "Stored":
-          this.#cell.state = change(
-            { ...state, renewal: state.renewal ?? { ...makeSecret(), sent: "nothing" } },
-            { _tag: "Update", apply: startAnew }
-          )
+          this.#cell.state = withRenewal(state, deadline, (startAnew) => [...state.changes, startAnew])
       }
     })
   }
@@ -282,27 +283,27 @@ const neverRefuse = () => undefined
 /** A store that can be interrupted, for what otherwise cannot be. */
 class Interruptible implements Store {
   readonly #store: Store
-  readonly #restore: Restore
+  readonly restore: Restore
 
   constructor(store: Store, restore: Restore) {
     this.#store = store
-    this.#restore = restore
+    this.restore = restore
   }
 
   find(token: string) {
-    return this.#restore(this.#store.find(token))
+    return this.restore(this.#store.find(token))
   }
 
   create(token: string, data: string, expiry: DateTime.DateTime) {
-    return this.#restore(this.#store.create(token, data, expiry))
+    return this.restore(this.#store.create(token, data, expiry))
   }
 
   replace(token: string, expected: string, data: string, expiry: DateTime.DateTime) {
-    return this.#restore(this.#store.replace(token, expected, data, expiry))
+    return this.restore(this.#store.replace(token, expected, data, expiry))
   }
 
   delete(token: string) {
-    return this.#restore(this.#store.delete(token))
+    return this.restore(this.#store.delete(token))
   }
 }
 

@@ -23,6 +23,8 @@ export interface Contents<A> {
   /** In milliseconds, `null` for none, `undefined` for that of the class. */
   readonly idleTimeout: number | null | undefined
   readonly rememberMe: boolean
+  /** The index records that name it. */
+  readonly memberOf: ReadonlyArray<string>
 }
 
 /** A session under its key, as the store has it. */

@@ -55,14 +55,15 @@ const passOn = <Seen>(queue: Queue<Seen>): void => {
 
 /**
  * Runs when it is its turn, uninterruptible but for what `restore` is put around. Interrupted while it waits, it leaves
- * the queue at once. Does not wait if so many wait already that `refuse` says no.
+ * the queue at once; within another turn, `outer` is that turn's `restore`. Does not wait if so many wait already that `refuse` says no.
  *
  * Not a `Semaphore`: most often nobody waits, and every request that changes something comes by here.
  */
 export const takeTurn = <Seen, A, E>(
   queueOf: () => Queue<Seen>,
   refuse: (waiting: number) => Effect.Effect<never, E> | undefined,
-  body: (queue: Queue<Seen>, restore: Restore) => Effect.Effect<A, E>
+  body: (queue: Queue<Seen>, restore: Restore) => Effect.Effect<A, E>,
+  outer?: Restore
 ): Effect.Effect<A, E> =>
   Effect.uninterruptibleMask((restore) => {
     const queue = queueOf()
@@ -89,7 +90,7 @@ export const takeTurn = <Seen, A, E>(
       else queue.waiting.splice(place, 1)
     })
     return Effect.flatMap(
-      Effect.onInterrupt(restore(wait), () => leave),
+      Effect.onInterrupt((outer ?? restore)(wait), () => leave),
       turn
     )
   })

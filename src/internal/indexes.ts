@@ -1,0 +1,326 @@
+/**
+ * Indexes: all sessions of a user, or of whatever else a value names, on any store.
+ *
+ * An index record is data in the same store, under a key that no token can have: the members, and the instant of the last
+ * revocation. Every change of it is a compare-and-set. **Members are added before they exist and removed after they are
+ * gone**, so that a record may name sessions that are no more, and never lacks one whose token somebody holds.
+ *
+ * - {@link join}: before a session exists under a key, that key is added. A session that was not a member yet has ended if
+ *   the last revocation is not earlier than the opening of it; one that was a member has ended if it no longer is.
+ * - {@link confirm}: before its token is handed out, the key must still be a member. If it is not, a revocation came in
+ *   between.
+ * - {@link revoke}: members are marked and the instant is noted in one compare-and-set; then their sessions end; only then
+ *   are they taken out, so that a process that dies half-way leaves nothing that is not listed.
+ *
+ * Whoever holds a token got it after its key was confirmed. So a revocation came later, found the key among the members
+ * and ended the session, or it came earlier and was seen.
+ */
+import { Clock, DateTime, Effect, Option, Predicate } from "effect"
+import type { SessionStoreError } from "../SessionStore.ts"
+import { makeId } from "./envelope.ts"
+import { backoff, type Records, type Store } from "./records.ts"
+import type { Contents } from "./state.ts"
+import { hashToken } from "./token.ts"
+import { takeTurn } from "./turns.ts"
+
+/** A session that a record names: by its key, and while it is being renewed by the old one and the new one. */
+interface Member {
+  readonly ids: ReadonlyArray<string>
+  readonly deadline: number
+  readonly addedAt: number
+  /** Its session ends. It counts no more, and stays until that is done. */
+  readonly isRevoked: boolean
+}
+
+interface IndexRecord {
+  readonly members: ReadonlyArray<Member>
+  readonly revokedAt: number | undefined
+}
+
+const empty: IndexRecord = { members: [], revokedAt: undefined }
+
+/** How long a revocation is remembered at the least: a log-in that began before it may take that long. */
+const revocationTime = 600_000
+
+/** How long a member may not exist yet, in milliseconds. */
+const birthTime = 60_000
+
+/** The records that name a session with this value. */
+export const keysOf = <A>(self: Records<A>, value: A): ReadonlyArray<string> => {
+  const keys: Array<string> = []
+  for (const [name, { indexedBy }] of self.indexes) {
+    const indexed = indexedBy(value)
+    if (indexed !== undefined) keys.push(keyOf(self, name, indexed))
+  }
+  return keys
+}
+
+// JSON keeps apart what UTF-8 does not, such as two lone surrogates. No token has a colon.
+export const keyOf = <A>(self: Records<A>, name: string, indexed: string): string =>
+  `index:${hashToken(JSON.stringify([self.key, name, indexed]))}`
+
+const isSame = (one: ReadonlyArray<string>, other: ReadonlyArray<string>): boolean =>
+  one.length === other.length && one.every((key) => other.includes(key))
+
+/**
+ * What a commit has to do about indexes: nothing; join them, if they were declared after the session was saved; or renew
+ * the token, since the session belongs to another from now on.
+ */
+export const changeOf = <A>(self: Records<A>, base: Contents<A>, contents: Contents<A>): "none" | "join" | "renew" => {
+  if (self.indexes.size === 0) return "none"
+  const wanted = keysOf(self, contents.value)
+  if (isSame(wanted, contents.memberOf)) return "none"
+  return isSame(wanted, keysOf(self, base.value)) ? "join" : "renew"
+}
+
+const parse = (text: string): IndexRecord => {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(text)
+  } catch {
+    return empty
+  }
+  if (!Predicate.hasProperty(parsed, "members") || !Array.isArray(parsed.members)) return empty
+  const revokedAt = Predicate.hasProperty(parsed, "revokedAt") ? parsed.revokedAt : undefined
+  return {
+    members: parsed.members.filter(isMember),
+    revokedAt: Predicate.isNumber(revokedAt) ? revokedAt : undefined
+  }
+}
+
+const isMember = (input: unknown): input is Member =>
+  Predicate.hasProperty(input, "ids") &&
+  Array.isArray(input.ids) &&
+  input.ids.every(Predicate.isString) &&
+  Predicate.hasProperty(input, "deadline") &&
+  Predicate.isNumber(input.deadline) &&
+  Predicate.hasProperty(input, "addedAt") &&
+  Predicate.isNumber(input.addedAt) &&
+  Predicate.hasProperty(input, "isRevoked") &&
+  Predicate.isBoolean(input.isRevoked)
+
+const format = <A>(self: Records<A>, { members, revokedAt }: IndexRecord): string =>
+  JSON.stringify({ version: 1, index: self.key, members, revokedAt, write: makeId() })
+
+/** As long as it may be needed: until its last member is over, and its last revocation no longer matters. */
+const expiryOf = ({ members, revokedAt }: IndexRecord): DateTime.Utc =>
+  DateTime.makeUnsafe(
+    Math.max(-1, ...members.map(({ deadline }) => deadline), revokedAt === undefined ? -1 : revokedAt + revocationTime)
+  )
+
+/** The next record, if it is to be written, and what comes of it. */
+interface Change<B> {
+  readonly next: IndexRecord | undefined
+  readonly result: B
+}
+
+/** Changes a record by compare-and-set, one at a time in a process. */
+const change = <A, B, E>(
+  self: Records<A>,
+  store: Store,
+  key: string,
+  decide: (record: IndexRecord, now: number) => Effect.Effect<Change<B>, E>
+): Effect.Effect<B, E | SessionStoreError> =>
+  takeTurn(
+    () => self.queues.get(store, key),
+    () => undefined,
+    () => changeLoop(self, store, key, decide),
+    store.restore
+  )
+
+const changeLoop = Effect.fnUntraced(function* <A, B, E>(
+  self: Records<A>,
+  store: Store,
+  key: string,
+  decide: (record: IndexRecord, now: number) => Effect.Effect<Change<B>, E>
+): Effect.fn.Return<B, E | SessionStoreError> {
+  for (let losses = 0; ; losses++) {
+    yield* backoff(losses)
+    const found = yield* store.find(key)
+    const { next, result } = yield* decide(
+      Option.isSome(found) ? parse(found.value) : empty,
+      yield* Clock.currentTimeMillis
+    )
+    if (next === undefined) return result
+    const [text, expiry] = [format(self, next), expiryOf(next)]
+    const isWritten = Option.isSome(found)
+      ? store.replace(key, found.value, text, expiry)
+      : store.create(key, text, expiry)
+    if (yield* isWritten) return result
+  }
+})
+
+/** A session that is about to be under a key. */
+export interface Joining {
+  readonly key: string
+  /** Its key until now, if it has one. */
+  readonly former: string | undefined
+  readonly openedAt: number
+  readonly memberOf: ReadonlyArray<string>
+}
+
+/** Adds a key to the records of a value. `false` if the session has been revoked. */
+export const join = Effect.fnUntraced(function* <A>(
+  self: Records<A>,
+  store: Store,
+  contents: Contents<A>,
+  joining: Joining
+): Effect.fn.Return<boolean, SessionStoreError> {
+  for (const [name, { max, indexedBy }] of self.indexes) {
+    const indexed = indexedBy(contents.value)
+    if (indexed === undefined) continue
+    const key = keyOf(self, name, indexed)
+    const revoked = yield* change(self, store, key, (record, now) => {
+      const next = withMember(record, joining, joining.memberOf.includes(key), contents.deadline, now)
+      return next === undefined
+        ? Effect.succeed({ next, result: undefined })
+        : Effect.map(withAtMost(store, next, joining.key, max, now), (next) => ({
+            next,
+            result: next.members.filter(({ isRevoked }) => isRevoked)
+          }))
+    })
+    if (revoked === undefined) return false
+    yield* endAll(self, store, key, revoked)
+  }
+  return true
+})
+
+const withMember = (
+  { members, revokedAt }: IndexRecord,
+  { former, key, openedAt }: Joining,
+  wasMember: boolean,
+  deadline: number,
+  now: number
+): IndexRecord | undefined => {
+  const isMine = ({ ids }: Member) => ids.includes(key) || (former !== undefined && ids.includes(former))
+  const mine = members.find(isMine)
+  if (mine === undefined) {
+    // The password may have been checked before the revocation, if the session was opened before it.
+    if (wasMember || (revokedAt !== undefined && revokedAt >= Math.floor(openedAt))) return undefined
+    return { revokedAt, members: [...alive(members, now), { ids: [key], deadline, addedAt: now, isRevoked: false }] }
+  }
+  if (mine.isRevoked) return undefined
+  const joined = { ...mine, ids: [...new Set([...mine.ids, key])], deadline: Math.max(mine.deadline, deadline) }
+  return { revokedAt, members: alive(members, now).map((member) => (member === mine ? joined : member)) }
+}
+
+const alive = (members: ReadonlyArray<Member>, now: number): ReadonlyArray<Member> =>
+  members.filter(({ deadline }) => deadline >= now)
+
+/** Marks the oldest members that are too many, save the one that joins. Those whose sessions are gone do not count. */
+const withAtMost = Effect.fnUntraced(function* (
+  store: Store,
+  { members, revokedAt }: IndexRecord,
+  key: string,
+  max: number,
+  now: number
+): Effect.fn.Return<IndexRecord, SessionStoreError> {
+  const count = (members: ReadonlyArray<Member>) => members.filter(({ isRevoked }) => !isRevoked).length
+  if (count(members) <= max) return { members, revokedAt }
+  const there = yield* Effect.filter(members, (member) =>
+    member.isRevoked || member.ids.includes(key) || now - member.addedAt < birthTime
+      ? Effect.succeed(true)
+      : exists(store, member)
+  )
+  let tooMany = count(there) - max
+  return {
+    revokedAt,
+    members: there.map((member) =>
+      !member.isRevoked && !member.ids.includes(key) && tooMany-- > 0 ? { ...member, isRevoked: true } : member
+    )
+  }
+})
+
+const exists = Effect.fnUntraced(function* (store: Store, { ids }: Member) {
+  for (const id of ids) {
+    if (Option.isSome(yield* store.find(id))) return true
+  }
+  return false
+})
+
+/** Ends the sessions of members that were marked, then takes them out, and says how many there were. */
+const endAll = Effect.fnUntraced(function* <A>(
+  self: Records<A>,
+  store: Store,
+  key: string,
+  revoked: ReadonlyArray<Member>
+): Effect.fn.Return<number, SessionStoreError> {
+  if (revoked.length === 0) return 0
+  let ended = 0
+  for (const { ids } of revoked) {
+    const outcomes = yield* Effect.forEach(ids, (id) => self.end(store, id, undefined))
+    if (outcomes.includes(true)) ended++
+  }
+  const gone = new Set(revoked.flatMap(({ ids }) => ids))
+  yield* change(self, store, key, (record) => {
+    const members = record.members.filter(({ ids, isRevoked }) => !isRevoked || !ids.every((id) => gone.has(id)))
+    return Effect.succeed({ next: { ...record, members }, result: undefined })
+  })
+  return ended
+})
+
+/** Whether the key still is a member everywhere, before its token is handed out. */
+export const confirm = <A>(
+  store: Store,
+  { memberOf }: Contents<A>,
+  key: string
+): Effect.Effect<boolean, SessionStoreError> =>
+  Effect.map(
+    Effect.forEach(memberOf, (record) => idsOf(store, record)),
+    (all) => all.every((ids) => ids.includes(key))
+  )
+
+/** Takes out what a key replaced, after the session under it has been confirmed. Best effort, as with {@link leave}. */
+export const tidy = <A>(self: Records<A>, store: Store, records: ReadonlyArray<string>, key: string) =>
+  changeAll(self, store, records, (member) => (member.ids.includes(key) ? { ...member, ids: [key] } : member))
+
+/** Takes a key out of records, after its session is gone. Best effort: what fails here is left to be pruned. */
+export const leave = <A>(self: Records<A>, store: Store, records: ReadonlyArray<string>, key: string) =>
+  changeAll(self, store, records, (member) => (member.ids.includes(key) ? undefined : member))
+
+const changeAll = <A>(
+  self: Records<A>,
+  store: Store,
+  records: ReadonlyArray<string>,
+  f: (member: Member) => Member | undefined
+): Effect.Effect<void> =>
+  Effect.ignore(
+    Effect.forEach(
+      records,
+      (record) =>
+        change(self, store, record, ({ members, revokedAt }) => {
+          const isConcerned = members.some((member) => f(member) !== member)
+          const next = { members: members.map(f).filter(Predicate.isNotUndefined), revokedAt }
+          return Effect.succeed({ next: isConcerned ? next : undefined, result: undefined })
+        }),
+      { discard: true }
+    )
+  )
+
+/** Ends all sessions of a value but one, and says how many there were. */
+export const revoke = Effect.fnUntraced(function* <A>(
+  self: Records<A>,
+  store: Store,
+  key: string,
+  except: string | undefined
+): Effect.fn.Return<number, SessionStoreError> {
+  const revoked = yield* change(self, store, key, ({ members }, now) => {
+    const next = members.map((member) =>
+      except !== undefined && member.ids.includes(except) ? member : { ...member, isRevoked: true }
+    )
+    return Effect.succeed({
+      next: { members: next, revokedAt: Math.floor(now) },
+      result: next.filter(({ isRevoked }) => isRevoked)
+    })
+  })
+  return yield* endAll(self, store, key, revoked)
+})
+
+/** The keys of the sessions of a value. */
+export const idsOf = (
+  store: Pick<Store, "find">,
+  key: string
+): Effect.Effect<ReadonlyArray<string>, SessionStoreError> =>
+  Effect.map(store.find(key), (found) =>
+    (Option.isSome(found) ? parse(found.value) : empty).members.flatMap(({ ids, isRevoked }) => (isRevoked ? [] : ids))
+  )

@@ -1,0 +1,138 @@
+/**
+ * The ways to a session: by its token, by its key, and by an index.
+ */
+import { Clock, Context, Effect, Option, Predicate, Redacted, Stream } from "effect"
+import { SessionStore, type SessionStoreError } from "../SessionStore.ts"
+import type { SessionError } from "./errors.ts"
+import { idsOf, keyOf, revoke } from "./indexes.ts"
+import type { Records, Store } from "./records.ts"
+import { Handle } from "./session.ts"
+import { type Contents, makeEnded, makeNew, makeStored, type State } from "./state.ts"
+import { hashToken, isToken } from "./token.ts"
+
+/** Opens the session of a token, or a new one. */
+export const open = <A>(
+  records: Records<A>,
+  token: Redacted.Redacted<string> | undefined,
+  { touch = true }: { readonly touch?: boolean | undefined } = {}
+): Effect.Effect<Handle<A>, SessionError, SessionStore> =>
+  Effect.contextWith((context: Context.Context<SessionStore>) => {
+    const store = Context.get(context, SessionStore)
+    const clock = Context.get(context, Clock.Clock)
+    const use = { isUse: touch, openedAt: clock.currentTimeMillisUnsafe() }
+    const secret = token === undefined ? undefined : Redacted.value(token)
+    if (secret === undefined || !isToken(secret)) {
+      return Effect.succeed(new Handle(records, store, makeNew(contentsNow(records, clock)), use))
+    }
+    // Kept apart from what the span ends with, which must not be the session.
+    let state: State<A> | undefined
+    const find = Effect.map(openState(records, store, clock, secret), (found) => {
+      state = found
+    })
+    return Effect.map(
+      records.telemetry.span(context, "Session.open", find),
+      () => new Handle(records, store, state ?? makeNew(contentsNow(records, clock)), use)
+    )
+  })
+
+const contentsNow = <A>(records: Records<A>, clock: Clock.Clock) => records.contentsAt(clock.currentTimeMillisUnsafe())
+
+/** What a token opens. */
+const openState = <A>(
+  records: Records<A>,
+  store: Store,
+  clock: Clock.Clock,
+  token: string
+): Effect.Effect<State<A>, SessionError> => {
+  const key = hashToken(token)
+  return Effect.map(records.find(store, key), (found) => {
+    const now = clock.currentTimeMillisUnsafe()
+    switch (found._tag) {
+      case "Session":
+        return records.isActive(found, now)
+          ? makeStored({ key, text: found.text, contents: found.contents }, token)
+          : makeNew(records.contentsAt(now))
+      case "Tombstone":
+        return makeEnded(key, records.contentsAt(now))
+      case "Undecodable":
+        return makeNew(records.contentsAt(now), { undecodable: { key, text: found.text } })
+      case "Nothing":
+        return makeNew(records.contentsAt(now))
+    }
+  })
+}
+
+/** A session that was found by its key. To look at it is not to use it. */
+const listed = <A>(
+  records: Records<A>,
+  store: SessionStore["Service"],
+  key: string,
+  { contents, text }: { readonly text: string; readonly contents: Contents<A> },
+  now: number
+): Handle<A> =>
+  new Handle(records, store, makeStored({ key, text, contents }, undefined), { isUse: false, openedAt: now })
+
+/** Every active session. */
+export const listAll = <A>(records: Records<A>): Stream.Stream<Handle<A>, SessionStoreError, SessionStore> =>
+  Stream.unwrap(
+    Effect.map(SessionStore, (store) =>
+      store.entries.pipe(
+        Stream.mapEffect(([key, text]) =>
+          Effect.clockWith((clock) => {
+            const now = clock.currentTimeMillisUnsafe()
+            return Effect.map(records.list(text, now), (found) => found && listed(records, store, key, found, now))
+          })
+        ),
+        Stream.filter(Predicate.isNotUndefined)
+      )
+    )
+  )
+
+/** The active sessions of one value of an index. */
+export const listOf = <A>(
+  records: Records<A>,
+  index: string,
+  value: string
+): Stream.Stream<Handle<A>, SessionStoreError, SessionStore> =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const store = yield* SessionStore
+      const record = keyOf(records, index, value)
+      const now = yield* Clock.currentTimeMillis
+      return Stream.fromIterable(yield* idsOf(store, record)).pipe(
+        Stream.mapEffect((key) =>
+          Effect.gen(function* () {
+            const text = yield* store.find(key)
+            const found = Option.isSome(text) ? yield* records.list(text.value, now) : undefined
+            return found?.contents.memberOf.includes(record) ? listed(records, store, key, found, now) : undefined
+          })
+        ),
+        Stream.filter(Predicate.isNotUndefined)
+      )
+    })
+  )
+
+/** Ends all sessions of one value of an index but one. */
+export const destroyAllOf = Effect.fnUntraced(function* <A>(
+  records: Records<A>,
+  index: string,
+  value: string,
+  except: { readonly id: Effect.Effect<Option.Option<string>> } | undefined
+) {
+  const spared = except === undefined ? undefined : Option.getOrUndefined(yield* except.id)
+  return yield* revoke(records, yield* SessionStore, keyOf(records, index, value), spared)
+})
+
+/** The active session under a key. */
+export const byId = <A>(
+  records: Records<A>,
+  id: string
+): Effect.Effect<Option.Option<Handle<A>>, SessionError, SessionStore> =>
+  Effect.gen(function* () {
+    // Its shape is that of a token: nothing else in a store has it.
+    if (!isToken(id)) return Option.none()
+    const store = yield* SessionStore
+    const found = yield* records.find(store, id)
+    const now = yield* Clock.currentTimeMillis
+    return records.isActive(found, now) ? Option.some(listed(records, store, id, found, now)) : Option.none()
+  })

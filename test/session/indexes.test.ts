@@ -1,0 +1,168 @@
+/**
+ * All sessions of a user: found, ended and counted, whatever is under way.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, HashMap, Option, Redacted, Schema, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { MemStore, Session, SessionStore } from "effect-sessions"
+
+const User = Schema.Struct({ userId: Schema.optionalKey(Schema.String), device: Schema.optionalKey(Schema.String) })
+
+class UserSession extends Session.Service<UserSession>()("test/UserSession", {
+  schema: User,
+  initial: () => ({}),
+  indexes: { user: (value) => value.userId },
+  maxSessions: { user: 5 }
+}) {}
+
+const memory = MemStore.layerWithCleanupInterval(0)
+
+const test =
+  <A, E>(effect: () => Effect.Effect<A, E, SessionStore | MemStore>) =>
+  () =>
+    Effect.provide(effect(), memory)
+
+/** Logs in on a device, without a session before, and returns the token. */
+const logIn = Effect.fnUntraced(function* (userId: string, device: string) {
+  const session = yield* UserSession.open()
+  yield* session.set({ userId, device })
+  return Option.map(yield* session.commit, ({ token }) => token)
+})
+
+const devicesOf = (userId: string) =>
+  Stream.runCollect(
+    Stream.mapEffect(UserSession.sessionsOf("user", userId), (session) =>
+      Effect.map(session.get, ({ device }) => device ?? "")
+    )
+  )
+
+const userOf = Effect.fnUntraced(function* (token: Redacted.Redacted<string>) {
+  return (yield* (yield* UserSession.open(token)).get).userId
+})
+
+describe("indexes", () => {
+  it.effect(
+    "find the sessions of a user in the order in which they began, and of nobody else",
+    test(() =>
+      Effect.gen(function* () {
+        for (const device of ["laptop", "phone"]) yield* logIn("ada", device)
+        yield* logIn("grace", "desktop")
+        assert.deepStrictEqual(yield* devicesOf("ada"), ["laptop", "phone"])
+        assert.deepStrictEqual(yield* devicesOf("grace"), ["desktop"])
+        assert.deepStrictEqual(yield* devicesOf("nobody"), [])
+      })
+    )
+  )
+
+  it.effect(
+    "end all sessions of a user but one",
+    test(() =>
+      Effect.gen(function* () {
+        const tokens = yield* Effect.forEach(["laptop", "phone", "tablet"], (device) =>
+          Effect.map(logIn("ada", device), Option.getOrThrow)
+        )
+        const grace = Option.getOrThrow(yield* logIn("grace", "desktop"))
+        const [laptop, phone, tablet] = tokens
+        if (laptop === undefined || phone === undefined || tablet === undefined) return assert.fail()
+        assert.strictEqual(
+          yield* UserSession.destroyAllOf("user", "ada", { except: yield* UserSession.open(phone) }),
+          2
+        )
+        assert.deepStrictEqual(yield* Effect.forEach(tokens, userOf), [undefined, "ada", undefined])
+        assert.deepStrictEqual(yield* devicesOf("ada"), ["phone"])
+        assert.strictEqual(yield* userOf(grace), "grace")
+        assert.strictEqual(yield* UserSession.destroyAllOf("user", "ada"), 1)
+        assert.deepStrictEqual(yield* devicesOf("ada"), [])
+      })
+    )
+  )
+
+  it.effect(
+    "renew the token of a visitor who logs in, though nobody asked for it",
+    test(() =>
+      Effect.gen(function* () {
+        const visitor = yield* UserSession.open()
+        yield* visitor.set({ device: "laptop" })
+        const before = Option.getOrThrow(yield* visitor.commit).token
+        const session = yield* UserSession.open(before)
+        yield* session.update((value) => ({ ...value, userId: "ada" }))
+        const after = Option.getOrThrow(yield* session.commit)
+        assert.isTrue(after.isTokenNew)
+        assert.strictEqual(yield* (yield* UserSession.open(before)).status, "ended")
+        assert.strictEqual(yield* userOf(after.token), "ada")
+        assert.deepStrictEqual(yield* devicesOf("ada"), ["laptop"])
+      })
+    )
+  )
+
+  it.effect(
+    "forget a session that logs out, and one that becomes another's",
+    test(() =>
+      Effect.gen(function* () {
+        const token = Option.getOrThrow(yield* logIn("ada", "laptop"))
+        const session = yield* UserSession.open(token)
+        yield* session.update((value) => ({ ...value, userId: "grace" }))
+        const next = Option.getOrThrow(yield* session.commit).token
+        assert.deepStrictEqual([yield* devicesOf("ada"), yield* devicesOf("grace")], [[], ["laptop"]])
+        yield* (yield* UserSession.open(next)).destroy
+        assert.deepStrictEqual(yield* devicesOf("grace"), [])
+      })
+    )
+  )
+
+  it.effect(
+    "let no log-in through that began before all sessions of the user ended",
+    test(() =>
+      Effect.gen(function* () {
+        const slow = yield* UserSession.open()
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* UserSession.destroyAllOf("user", "ada"), 0)
+        yield* slow.set({ userId: "ada" })
+        assert.deepStrictEqual(yield* slow.commit, Option.none())
+        assert.strictEqual(yield* slow.status, "ended")
+        yield* TestClock.adjust("1 second")
+        assert.isTrue(Option.isSome(yield* logIn("ada", "laptop")))
+      })
+    )
+  )
+
+  it.effect(
+    "leave exactly five of twenty log-ins at once, the newest",
+    test(() =>
+      Effect.gen(function* () {
+        const tokens = yield* Effect.forEach(
+          Array.from({ length: 20 }, (_, i) => i),
+          (i) => logIn("ada", `device ${i}`),
+          { concurrency: "unbounded" }
+        )
+        assert.strictEqual((yield* devicesOf("ada")).length, 5)
+        const open = yield* Effect.forEach(
+          tokens.flatMap((token) => Option.toArray(token)),
+          userOf
+        )
+        assert.strictEqual(open.filter((user) => user === "ada").length, 5)
+        yield* logIn("ada", "the sixth")
+        assert.strictEqual((yield* devicesOf("ada")).length, 5)
+        assert.strictEqual((yield* devicesOf("ada")).at(-1), "the sixth")
+      })
+    )
+  )
+
+  it.effect(
+    "find one session by its public id",
+    test(() =>
+      Effect.gen(function* () {
+        const token = Option.getOrThrow(yield* logIn("ada", "laptop"))
+        const id = Option.getOrThrow(yield* (yield* UserSession.open(token)).id)
+        const found = Option.getOrThrow(yield* UserSession.byId(id))
+        assert.deepStrictEqual(yield* found.get, { userId: "ada", device: "laptop" })
+        yield* found.destroy
+        assert.deepStrictEqual(yield* UserSession.byId(id), Option.none())
+        assert.strictEqual(yield* userOf(token), undefined)
+        for (const key of [...HashMap.keys(yield* (yield* SessionStore).all), Redacted.value(token), ""]) {
+          assert.deepStrictEqual(yield* UserSession.byId(key), Option.none())
+        }
+      })
+    )
+  )
+})
