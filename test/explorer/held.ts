@@ -10,14 +10,16 @@ export interface Value {
 
 export type Held =
   | { readonly _tag: "Session"; readonly value: Value; readonly deadline: number }
-  /** Part of a renewal, or of a merge, that may still be called off. */
-  | { readonly _tag: "Pending" | "Hold"; readonly value: Value; readonly deadline: number }
-  | { readonly _tag: "Tombstone"; readonly successor: string }
+  /** Part of a renewal that may still be called off. */
+  | { readonly _tag: "Pending"; readonly value: Value; readonly deadline: number }
+  /** What is being merged into another session. */
+  | { readonly _tag: "Hold"; readonly value: Value; readonly deadline: number; readonly successor: string }
+  | { readonly _tag: "Tombstone"; readonly successor: string; readonly isSealed: boolean }
 
 interface Fields {
   readonly pending?: boolean
-  readonly renewing?: boolean
   readonly successor?: string
+  readonly ended?: boolean
   readonly held?: string
   readonly value?: Value
   readonly deadline?: number
@@ -28,13 +30,15 @@ const known = new Map<string, Held>()
 const noValue: Value = { user: null, log: [] }
 
 const read = (text: string): Held => {
-  const { deadline = 0, held, pending, renewing, successor, value = noValue }: Fields = JSON.parse(text)
-  if (held !== undefined) {
+  const { deadline = 0, ended = false, held, pending, successor, value = noValue }: Fields = JSON.parse(text)
+  if (held !== undefined && successor !== undefined) {
     const inner = parse(held)
-    return inner._tag === "Tombstone" ? inner : { ...inner, _tag: "Hold" }
+    return inner._tag === "Tombstone"
+      ? inner
+      : { _tag: "Hold", value: inner.value, deadline: inner.deadline, successor }
   }
-  if (successor !== undefined) return { _tag: "Tombstone", successor }
-  return { _tag: pending === true || renewing === true ? "Pending" : "Session", value, deadline }
+  if (successor !== undefined) return { _tag: "Tombstone", successor, isSealed: ended }
+  return { _tag: pending === true ? "Pending" : "Session", value, deadline }
 }
 
 export const parse = (text: string): Held => {
@@ -50,7 +54,7 @@ export const parse = (text: string): Held => {
 /** For a history. */
 export const describe = (text: string): string => {
   const held = parse(text)
-  if (held._tag === "Tombstone") return text.includes('"ended":true') ? "a sealed tombstone" : "a tombstone"
+  if (held._tag === "Tombstone") return held.isSealed ? "a sealed tombstone" : "a tombstone"
   const kind = held._tag === "Session" ? "" : held._tag === "Pending" ? "pending " : "held for a merge "
   const user = held.value.user === null ? "" : `, user ${held.value.user}`
   return `${kind}[${held.value.log.join(", ")}]${user}`

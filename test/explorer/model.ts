@@ -21,7 +21,8 @@ export type Rule =
   | "a session is lost"
   | "a renewal that was cut off lost the session"
   | "a merge that was given up lost a value"
-  | "a merge that was called off lost a value"
+  | "a merge lost a value"
+  | "a renewal that took longer than a minute lost the session"
   | "two tokens open one session"
   | "an expiry moved back"
   | "a session outlives its idle timeout"
@@ -60,9 +61,17 @@ interface Line {
   hasExpired: boolean
   /** Renewals that nobody was told the end of. */
   isAtRisk: boolean
+  /** A renewal took longer than the minute that it may be pending. */
+  wasSlow: boolean
+  /** More than one thing went wrong, so that putting right what the first left failed too. */
+  isHopeless: boolean
   /** Merged into another session: surely, or somebody was not told. */
   isMerged: boolean
   isMaybeMerged: boolean
+  /** The sessions that have taken it in, or tried to. */
+  readonly mergedInto: Set<string>
+  /** A commit has failed, so that for a while its value may be nowhere but in the memory of that request. */
+  hasFailed: boolean
   lastUse: number
   lastHanded: string | undefined
 }
@@ -75,8 +84,9 @@ export interface Key {
   creator: number | undefined
   predecessor: string | undefined
   isHanded: boolean
-  /** Number of the write that a request made last under this key. */
-  writers: Array<{ readonly at: number; readonly by: number | undefined }>
+  /** When its tombstone goes, and with it what a log-out by this token is led on by. */
+  tombstoneEnd: number | undefined
+  readonly writers: Array<{ readonly at: number; readonly by: number | undefined }>
 }
 
 interface Change {
@@ -100,6 +110,10 @@ export interface Counts {
   /** A response with an older token arrived after one with a newer token. */
   staleCookies: number
   browsersChecked: number
+  /** A listed session was ended before its token was handed out, and its first commit went on. */
+  endedBeforeHandedOut: number
+  /** A log-out by a token whose tombstone had expired: it ends nothing. */
+  logOutsAfterTombstone: number
   excusedAsCutOff: number
 }
 
@@ -108,6 +122,8 @@ export const noCounts = (): Counts => ({
   doubledAfterOthers: 0,
   staleCookies: 0,
   browsersChecked: 0,
+  endedBeforeHandedOut: 0,
+  logOutsAfterTombstone: 0,
   excusedAsCutOff: 0
 })
 
@@ -117,8 +133,12 @@ const newLine = (): Line => ({
   isEnded: false,
   hasExpired: false,
   isAtRisk: false,
+  wasSlow: false,
+  isHopeless: false,
   isMerged: false,
   isMaybeMerged: false,
+  mergedInto: new Set(),
+  hasFailed: false,
   lastUse: 0,
   lastHanded: undefined
 })
@@ -133,6 +153,7 @@ export interface ModelOptions {
   readonly entries: ReadonlyMap<string, Entry>
   readonly idleTimeout: number | undefined
   readonly touchInterval: number
+  readonly lifetime: number
 }
 
 export class Model {
@@ -186,8 +207,12 @@ export class Model {
     a.isEnded ||= b.isEnded
     a.hasExpired ||= b.hasExpired
     a.isAtRisk ||= b.isAtRisk
+    a.wasSlow ||= b.wasSlow
+    a.isHopeless ||= b.isHopeless
     a.isMerged ||= b.isMerged
     a.isMaybeMerged ||= b.isMaybeMerged
+    a.hasFailed ||= b.hasFailed
+    for (const key of b.mergedInto) a.mergedInto.add(key)
     a.lastUse = Math.max(a.lastUse, b.lastUse)
     a.lastHanded = b.lastHanded ?? a.lastHanded
   }
@@ -204,6 +229,7 @@ export class Model {
       creator: by?.id,
       predecessor: by?.key,
       isHanded: false,
+      tombstoneEnd: undefined,
       writers: []
     }
     made.line.lastUse = this.#options.now()
@@ -231,12 +257,22 @@ export class Model {
     const known = this.#keyOf(key, caller)
     known.writers.push({ at, by: caller?.id })
     const held = after === undefined ? undefined : parse(after.text)
+    if (held?._tag === "Hold") root(known.line).mergedInto.add(held.successor)
     if (held?._tag === "Tombstone") {
-      this.#keyOf(held.successor, caller)
-      this.#link(key, held.successor)
+      known.tombstoneEnd = after?.expiry
+      this.#keyOf(held.successor, undefined)
+      const former = before === undefined ? undefined : parse(before.text)
+      if (former?._tag === "Hold" && !held.isSealed) this.#onMerged(known, held.successor, former.value.log)
+      else if (former?._tag !== "Hold" && !root(known.line).mergedInto.has(held.successor))
+        this.#link(key, held.successor)
     }
     if (!isActiveSession(held) || after === undefined) return
     const line = root(known.line)
+    if (line.isEnded && !known.isHanded && known.creator === caller?.id) {
+      // It was listed before its first commit was confirmed, and ended; that commit comes after the log-out.
+      line.isEnded = false
+      this.counts.endedBeforeHandedOut++
+    }
     if (line.isEnded) this.fail("a log-out came undone", `${known.name} is active again`)
     for (const other of this.keys.values()) {
       if (other !== known && root(other.line) === line && this.isActive(other.key)) {
@@ -245,6 +281,30 @@ export class Model {
     }
     this.#checkExpiry(known, line, before, after, caller, calledAt)
     this.#checkLog(known, held.value.log, at)
+  }
+
+  /** A merge lets go of what it held, which has to be in the other session by now. */
+  #onMerged({ line, name }: Key, successor: string, log: ReadonlyArray<number>): void {
+    root(line).isMerged = true
+    for (const id of log) {
+      const change = this.#changes.get(id)
+      if (change?.line === undefined) continue
+      if (!change.seenUnder.has(successor)) {
+        this.fail("a merge lost a value", `change ${id}, of ${name}, is not in ${this.nameOf(successor)}`)
+      }
+      change.line = this.lineOf(successor)
+    }
+  }
+
+  /** A session is written that has expired by the time that it arrives. */
+  onLateWrite(key: string, text: string, caller: Caller | undefined): void {
+    const known = this.#keyOf(key, caller)
+    const held = parse(text)
+    if (held._tag === "Tombstone") return
+    const line = root(known.line)
+    if (held._tag === "Pending") line.wasSlow = true
+    else line.hasExpired = true
+    for (const id of held.value.log) this.#changes.get(id)?.seenUnder.add(key)
   }
 
   #checkExpiry(
@@ -321,7 +381,10 @@ export class Model {
     this.#confirm(known, changes)
     for (const [other, log] of taken) {
       const line = this.lineOf(other)
-      if (line !== undefined && line !== root(known.line)) line.isMerged = true
+      if (line === undefined || line === root(known.line)) continue
+      line.mergedInto.add(key)
+      if (log.length > 0) line.isMerged = true
+      else line.isMaybeMerged = true
       this.#confirm(known, log)
     }
     this.#checkConserved()
@@ -353,7 +416,7 @@ export class Model {
   }
 
   /** A commit said that its session had ended. */
-  onDropped(key: string | undefined, changes: ReadonlyArray<number>, wasListed: boolean): void {
+  onDropped(key: string | undefined, changes: ReadonlyArray<number>, openedAt: number, wasListed = false): void {
     for (const id of changes) {
       const change = this.#changes.get(id)
       if (change !== undefined && !change.isConfirmed) change.isDropped = true
@@ -361,7 +424,9 @@ export class Model {
     if (changes.length === 0) return
     const known = key === undefined ? undefined : this.keys.get(key)
     if (known === undefined) {
-      this.fail("a change was dropped without a reason", `change ${changes.join(", ")} of a new session`)
+      const hasExpired = this.#options.now() - openedAt > (this.#options.idleTimeout ?? this.#options.lifetime)
+      if (!hasExpired)
+        this.fail("a change was dropped without a reason", `change ${changes.join(", ")} of a new session`)
     } else if (!this.#isExcused(root(known.line)) && this.isActive(known.key) && !wasListed) {
       this.fail("a change was dropped without a reason", `change ${changes.join(", ")}, ${known.name} is active`)
     }
@@ -382,33 +447,57 @@ export class Model {
 
   /** Somebody asks for the end of a session. Until they know, it may have ended or not. */
   onEnding(key: string): void {
-    const line = this.lineOf(key)
-    if (line !== undefined) line.endings++
+    const visited = new Set<Line>()
+    const visit = (line: Line | undefined) => {
+      if (line === undefined || visited.has(line)) return
+      visited.add(line)
+      line.endings++
+      for (const successor of line.mergedInto) visit(this.lineOf(successor))
+    }
+    visit(this.lineOf(key))
   }
 
   onEnded(key: string): void {
+    // Once more, as it may have been merged since.
+    this.onEnding(key)
+    const known = this.keys.get(key)
     const line = this.lineOf(key)
-    if (line === undefined) return
+    if (known === undefined || line === undefined) return
+    if (known.tombstoneEnd !== undefined && known.tombstoneEnd < this.#options.now()) {
+      this.counts.logOutsAfterTombstone++
+      return
+    }
     line.isEnded = true
-    for (const known of this.keys.values()) {
-      if (root(known.line) === line && this.isActive(known.key)) {
-        this.fail("a log-out had no effect", `${this.nameOf(key)} was logged out, and ${known.name} is active`)
+    for (const other of this.keys.values()) {
+      if (root(other.line) === line && this.isActive(other.key)) {
+        this.fail("a log-out had no effect", `${known.name} was logged out, and ${other.name} is active`)
       }
     }
   }
 
-  /** Nobody will learn what became of the commit of this request. */
-  onGivenUp(caller: Caller, mergedWith: Iterable<string>): void {
-    this.#gaveUp.add(caller.id)
-    for (const known of this.keys.values()) {
-      if (known.creator === caller.id || known.key === caller.key) root(known.line).isAtRisk = true
+  /** A commit, or a log-out, failed, and may be tried again. */
+  onFailed(caller: Caller, merges: Iterable<string>): void {
+    for (const key of [caller.key, ...merges]) {
+      const line = key === undefined ? undefined : this.lineOf(key)
+      if (line !== undefined) line.hasFailed = true
     }
-    for (const key of mergedWith) this.onMaybeMerged(key)
   }
 
-  onMaybeMerged(key: string): void {
-    const line = this.lineOf(key)
-    if (line !== undefined) line.isMaybeMerged = true
+  /** Nobody will learn what became of the commit of this request. `isHopeless` if more than one thing went wrong in it. */
+  onGivenUp(caller: Caller, merges: Iterable<string>, isHopeless: boolean): void {
+    this.#gaveUp.add(caller.id)
+    for (const known of this.keys.values()) {
+      if (known.creator !== caller.id && known.key !== caller.key) continue
+      const line = root(known.line)
+      line.isAtRisk = true
+      line.isHopeless ||= isHopeless
+    }
+    for (const key of merges) {
+      const line = this.lineOf(key)
+      if (line === undefined) continue
+      line.isMaybeMerged = true
+      line.isHopeless ||= isHopeless
+    }
   }
 
   /** The clock may have ended sessions. */
@@ -419,17 +508,15 @@ export class Model {
         continue
       this.#expired.add(known.key + entry.text)
       const held = parse(entry.text)
-      if (held._tag === "Tombstone") continue
       const line = root(known.line)
-      // A renewal that takes longer than a minute may find itself gone; one that was called off leaves nothing to lose.
-      if (held._tag === "Pending" && (isAtEnd || this.#activeIn(line) !== undefined)) continue
+      if (held._tag === "Pending" || held._tag === "Tombstone") {
+        // At the end, it is what a renewal has left.
+        line.wasSlow ||= !isAtEnd
+        continue
+      }
       line.hasExpired = true
       this.counts.expired++
     }
-  }
-
-  #activeIn(line: Line): Key | undefined {
-    return [...this.keys.values()].find((known) => root(known.line) === line && this.isActive(known.key))
   }
 
   /** The changes that are confirmed by now and belong to the session of a key. */
@@ -464,7 +551,8 @@ export class Model {
     }
     for (const change of this.#changes.values()) {
       if (!change.isConfirmed || change.line === undefined || present.has(change.id)) continue
-      if (!this.#isExcused(root(change.line))) {
+      const line = root(change.line)
+      if (!this.#isExcused(line) && !line.hasFailed && !line.wasSlow) {
         this.fail("a change that was confirmed is lost", `change ${change.id}, while requests are under way`)
       }
     }
@@ -493,7 +581,11 @@ export class Model {
       const isLoss = !(line.isEnded || line.endings > 0 || line.hasExpired || line.isMerged)
       if (!isLoss) continue
       const name = this.nameOf(line.lastHanded)
-      if (line.isMaybeMerged) this.fail("a merge that was given up lost a value", `that of ${name}`)
+      // Whether a merge took in a session without any change cannot be seen.
+      if (line.isMaybeMerged && this.confirmedIn(line.lastHanded).length === 0) continue
+      if (line.isHopeless) this.counts.excusedAsCutOff++
+      else if (line.wasSlow) this.fail("a renewal that took longer than a minute lost the session", name)
+      else if (line.isMaybeMerged) this.fail("a merge that was given up lost a value", `that of ${name}`)
       else if (line.isAtRisk) this.fail("a renewal that was cut off lost the session", name)
       else this.fail("a session is lost", name)
     }
@@ -511,8 +603,9 @@ export class Model {
     if (!change.isConfirmed || change.line === undefined || places.length > 0) return
     const line = root(change.line)
     // A renewal that was cut off leaves what was there, or went through.
-    const isLost = !line.isAtRisk || active.some((session) => session.line === line)
-    if (!this.#isGone(line) && isLost) {
+    const isLost = !(line.isAtRisk || line.wasSlow) || active.some((session) => session.line === line)
+    const isExcused = line.isEnded || line.endings > 0 || line.hasExpired || line.isMaybeMerged
+    if (!isExcused && isLost) {
       this.fail("a change that was confirmed is lost", `change ${change.id}, of ${this.nameOf(line.lastHanded ?? "")}`)
     }
   }

@@ -93,6 +93,7 @@ export class Request {
   #logIn: number | undefined
   #meansToTell = false
   #isUnderWay = false
+  #faults = 0
 
   constructor(world: World, plan: RequestPlan, sessionClass: SessionClass, onHang: (fate: Fate) => void) {
     this.#world = world
@@ -107,7 +108,11 @@ export class Request {
       get key() {
         return request.key
       },
-      nextFate: () => fateOf(world.plan, plan, this.#step, this.#calls++),
+      nextFate: () => {
+        const fate = fateOf(world.plan, plan, this.#step, this.#calls++)
+        if (fate.fault !== "none") this.onFailed()
+        return fate
+      },
       onHang,
       say: (line) => world.say(plan, line)
     }
@@ -313,7 +318,7 @@ export class Request {
     if (Option.isNone(yield* this.#attempt("commit", session.commit))) return false
     const hasEnded = peek(session.status) === "ended"
     this.#say(() => `is told that it is ${hasEnded ? "not " : ""}saved`)
-    if (hasEnded) model.onDropped(key, [change], true)
+    if (hasEnded) model.onDropped(key, [change], this.startedAt, true)
     else model.onListedCommitted(key, [change])
     return true
   }
@@ -330,14 +335,14 @@ export class Request {
     if (Option.isNone(committed.value)) {
       const status = peek(session.status)
       this.#say(() => `commit: none, ${status}`)
-      model.onDropped(this.key, changes, false)
+      model.onDropped(this.key, changes, this.startedAt)
       this.#merges.clear()
       return this.#respond(status === "destroyed" && this.token !== undefined ? "removed" : "untouched")
     }
     const { isExpiryNew, isTokenNew, token } = committed.value.value
     const text = Redacted.value(token)
     const key = hashOf(text)
-    model.onCommitted(key, changes, this.caller, new Map([...this.#merges].filter(([, log]) => log.length > 0)))
+    model.onCommitted(key, changes, this.caller, this.#taken(session))
     this.#say(() => `commit: the token of ${model.nameOf(key)}${isTokenNew ? ", a new one" : ""}`)
     this.#world.handOut(text)
     this.#merges.clear()
@@ -346,6 +351,12 @@ export class Request {
     model.checkIdle(key, this.startedAt, this.plan.touch)
     const isSent = isLast && (isTokenNew || (isExpiryNew && this.#world.plan.isPersistent))
     return this.#respond(isSent ? { token: text } : "untouched")
+  }
+
+  /** What its merges brought, of what the session holds now. A merge of what had ended brings nothing. */
+  #taken(session: SessionUnderTest): ReadonlyMap<string, ReadonlyArray<number>> {
+    const { log } = peek(session.get)
+    return new Map([...this.#merges].map(([key, taken]) => [key, taken.filter((change) => log.includes(change))]))
   }
 
   #respond(cookie: Response["cookie"]): Response {
@@ -357,15 +368,22 @@ export class Request {
     return { isOk: false, cookie: "untouched", told: undefined, isUnclear: this.#meansToTell }
   }
 
+  /** For a while, what it holds may be nowhere else. */
+  onFailed(): void {
+    this.#faults++
+    this.#world.model.onFailed(this.caller, this.#merges.keys())
+  }
+
   /** The client goes away, or is told of a failure. */
   giveUp(): Response {
     this.#say(() => "gives up")
-    if (this.#isUnderWay || this.#merges.size > 0) this.#world.model.onGivenUp(this.caller, this.#merges.keys())
+    if (this.#isUnderWay || this.#merges.size > 0)
+      this.#world.model.onGivenUp(this.caller, this.#merges.keys(), this.#faults > 1)
     return { isOk: false, cookie: "untouched", told: undefined, isUnclear: this.#meansToTell }
   }
 
   /** Its response is lost on the way. */
   onLost(): void {
-    this.#world.model.onGivenUp(this.caller, [])
+    this.#world.model.onGivenUp(this.caller, [], true)
   }
 }

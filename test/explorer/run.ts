@@ -9,7 +9,7 @@ import { type Counts, type Entry, hashOf, Model, type Violation } from "./model.
 import { delay, type Fate, type Plan, type RequestPlan } from "./plan.ts"
 import { Request, type Response, type Script, type SessionClass, type World } from "./requests.ts"
 import { makeSimulation } from "./simulation.ts"
-import { idleTimeout, type Subject, touchInterval } from "./subject.ts"
+import { idleTimeout, lifetime, type Subject, touchInterval } from "./subject.ts"
 import { CurrentCaller, makeVirtualStore, type PlantedFault } from "./virtualStore.ts"
 
 /** Longer than a renewal may be pending, and a tombstone stands. */
@@ -29,9 +29,9 @@ export interface RunOptions {
 
 interface Browser {
   jar: string | undefined
-  /** When the request began that the jar's cookie came from. */
-  jarFrom: number
   isUnclear: boolean
+  /** All cookies that were set, and when the request began that each came from. */
+  readonly cookies: Array<{ readonly key: string; readonly started: number }>
   readonly told: Array<{ readonly response: Response; readonly started: number; readonly delivered: number }>
 }
 
@@ -62,7 +62,8 @@ class Run {
       now,
       entries: this.#entries,
       idleTimeout: plan.hasIdleTimeout ? idleTimeout : undefined,
-      touchInterval
+      touchInterval,
+      lifetime
     })
     const primitives = makeVirtualStore({
       simulation: this.#simulation,
@@ -73,7 +74,7 @@ class Run {
     const toError = (operation: SessionStoreError["operation"], cause: string) =>
       new subject.SessionStoreError({ operation, cause })
     this.#servers = [0, 1].map(() => subject.SessionStore.make(primitives, toError))
-    this.#browsers = [0, 1].map(() => ({ jar: undefined, jarFrom: 0, isUnclear: false, told: [] }))
+    this.#browsers = [0, 1].map(() => ({ jar: undefined, isUnclear: false, told: [], cookies: [] }))
     this.#base = this.#makeBase()
     this.#world = {
       plan,
@@ -143,6 +144,7 @@ class Run {
       if (isOver) return
       isAborted = true
       request.caller.say(() => "is aborted by its client")
+      request.onFailed()
       if (fiber === undefined) finish(request.giveUp())
       else interrupt()
     }
@@ -201,7 +203,6 @@ class Run {
     if (cookie === "removed") {
       request.caller.say(() => "its response removes the cookie")
       browser.jar = undefined
-      browser.jarFrom = request.startedAt
     } else if (cookie !== "untouched") {
       const [key, current] = [hashOf(cookie.token), browser.jar === undefined ? undefined : hashOf(browser.jar)]
       if (current !== undefined && current !== key && this.#isOlder(key, current)) {
@@ -210,8 +211,8 @@ class Run {
         return
       }
       request.caller.say(() => `its response sets the cookie to the token of ${this.#model.nameOf(key)}`)
+      browser.cookies.push({ key, started: request.startedAt })
       browser.jar = cookie.token
-      browser.jarFrom = request.startedAt
     } else {
       request.caller.say(() => "its response arrives")
     }
@@ -254,7 +255,8 @@ class Run {
     if (logIns.some(({ key }) => model.isExcused(key))) return
     // It has a session of its own from a request that overlapped the log-in.
     const isOther = !logIns.some(({ key }) => jarKey !== undefined && model.areOneLine(key, jarKey))
-    if (isOther && logIns.some(({ delivered }) => browser.jarFrom <= delivered)) return
+    const born = browser.cookies.filter(({ key }) => jarKey !== undefined && model.areOneLine(key, jarKey))
+    if (isOther && born.some(({ started }) => logIns.some(({ delivered }) => started <= delivered))) return
     model.counts.browsersChecked++
     if (!logIns.some((logIn) => logIn.user === user)) {
       const names = logIns.map((logIn) => logIn.user).join(" or ")

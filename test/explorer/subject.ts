@@ -9,7 +9,7 @@ import type { SessionClass } from "./requests.ts"
 
 export const idleTimeout = 1_200_000
 export const touchInterval = 60_000
-const lifetime = 3_600_000
+export const lifetime = 3_600_000
 
 export interface Package {
   readonly Session: typeof Session

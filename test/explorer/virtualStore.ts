@@ -120,6 +120,7 @@ export const makeVirtualStore = (options: VirtualStoreOptions): SessionStorePrim
     if (after === undefined || after.expiry < simulation.now()) {
       entries.delete(key)
       if (before !== undefined) model().onWrite(key, before, undefined, caller, calledAt)
+      if (after !== undefined && after.text !== "") model().onLateWrite(key, after.text, caller)
       return
     }
     entries.set(key, after)
