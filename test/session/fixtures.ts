@@ -68,18 +68,23 @@ export const logIn = (userId: string) => (user: User) => ({ ...user, userId })
 
 export const add = (mine: User, other: User): User => ({ ...mine, visits: mine.visits + other.visits })
 
+type Services = VirtualStore | SessionStore | MemStore
+
+type Body = () =>
+  | Generator<Effect.Effect<unknown, unknown, Services>, void, never>
+  | Effect.Effect<void, unknown, Services>
+
+const run = (body: Body) => (): Effect.Effect<void, unknown> => {
+  const result = body()
+  const effect = Effect.isEffect(result) ? result : Effect.gen(() => result)
+  return Effect.provide(effect, VirtualStore.layer)
+}
+
 /** A test with a store of its own, which it may tell what to do by `VirtualStore`. */
-export const test = (
-  name: string,
-  body: () =>
-    | Generator<Effect.Effect<unknown, unknown, VirtualStore | SessionStore | MemStore>, void, never>
-    | Effect.Effect<void, unknown, VirtualStore | SessionStore | MemStore>
-): void =>
-  it.effect(name, () => {
-    const result = body()
-    const effect = Effect.isEffect(result) ? result : Effect.gen(() => result)
-    return Effect.provide(effect, VirtualStore.layer)
-  })
+export const test = (name: string, body: Body): void => it.effect(name, run(body))
+
+/** A test of a fault that is known: turns red when the fault is mended, and is a `test` from then on. */
+export const broken = (name: string, body: Body): void => it.effect.fails(name, run(body))
 
 /** Saves and returns the token. */
 export const commit = <A>(session: Session.Session<A>) =>

@@ -89,7 +89,7 @@ export class VirtualStore extends Context.Service<VirtualStore, VirtualStoreCont
 }
 
 /** Lets every fiber go on until none has anything left to do. */
-export const settle: Effect.Effect<void> = Effect.repeat(Effect.yieldNow, { times: 50 })
+export const settle: Effect.Effect<void> = Effect.repeat(Effect.yieldNow, { times: 20 })
 
 /** Begins something, holds it before the first operation that `isHeld`, and lets it go on after something else. */
 export const during = Effect.fnUntraced(function* <A, E, R, E2, R2>(

@@ -1,0 +1,416 @@
+import { assert, describe } from "@effect/vitest"
+import { Effect, Exit, Fiber, HashMap, Option, type Redacted } from "effect"
+import { TestClock } from "effect/testing"
+import { MemStore, type SessionStore } from "effect-sessions"
+import {
+  activeFields,
+  add,
+  assertSameToken,
+  broken,
+  commit,
+  fieldsAt,
+  keyOf,
+  logIn,
+  opens,
+  stored,
+  test,
+  type User,
+  UserSession,
+  UserSessionElsewhere,
+  visit,
+  visitsOf
+} from "./fixtures.ts"
+import { type Fault, faults, settle, VirtualStore } from "./virtualStore.ts"
+
+/**
+ * A store that fails, or hangs until its caller is interrupted, at each operation of a commit, before and after the work is
+ * done: what is left if the commit is given up, and what comes of it if it is tried again.
+ */
+
+const describeFault = ({ how, when }: Fault) => `${how === "fails" ? "fails" : "is given up"} ${when} operation`
+
+/** Runs what fails or hangs. What hangs is interrupted, as by a client that goes away. */
+const giveUp = Effect.fnUntraced(function* <A, E>(effect: Effect.Effect<A, E>, { how }: Fault) {
+  const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
+  yield* settle
+  if (how === "hangs") yield* Fiber.interrupt(fiber)
+  const exit = yield* Fiber.await(fiber)
+  assert.isTrue(Exit.isFailure(exit))
+})
+
+/** The same for each fault at each of so many operations of a commit. */
+const testFaults = (
+  name: string,
+  operations: number,
+  body: (fault: Fault) => (n: number) => Effect.Effect<void, unknown, VirtualStore | SessionStore | MemStore>,
+  isBroken: (n: number, fault: Fault) => boolean = () => false
+): void => {
+  for (const fault of faults) {
+    for (let n = 1; n <= operations; n++) {
+      const define = isBroken(n, fault) ? broken : test
+      define(`${name}: the store ${describeFault(fault)} ${n}`, () =>
+        Effect.gen(function* () {
+          yield* body(fault)(n)
+        })
+      )
+    }
+  }
+}
+
+/** Has the `n`th operation of an effect go wrong, and gives the effect up. */
+const failing = Effect.fnUntraced(function* <A, E>(effect: Effect.Effect<A, E>, n: number, fault: Fault) {
+  const store = yield* VirtualStore
+  const { hasCome } = store.plan(n, fault)
+  yield* giveUp(effect, fault)
+  assert.isTrue(hasCome())
+  store.heal()
+})
+
+/** Sessions that anybody could open or list. */
+const active = Effect.map(activeFields, (all) => all.filter(({ pending }) => pending === undefined))
+
+const assertOne = Effect.fnUntraced(function* (token: Redacted.Redacted<string>, value: User) {
+  assert.deepStrictEqual(
+    (yield* active).map((fields) => fields.value),
+    [value]
+  )
+  assert.deepStrictEqual(yield* (yield* UserSession.open(token)).get, value)
+  assert.isTrue(yield* opens(token))
+})
+
+const renewing = Effect.gen(function* () {
+  const { open, token } = yield* stored(UserSession)
+  const session = yield* open
+  yield* session.update(visit)
+  yield* session.update(logIn("ada"))
+  yield* session.renewToken
+  return { session, token }
+})
+
+describe("Session", () => {
+  describe("a commit that renews", () => {
+    testFaults("given up, leaves the old session as it was", 3, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session, token } = yield* renewing
+        yield* failing(session.commit, n, fault)
+        yield* assertOne(token, { visits: 1 })
+        // Nor is anything left of the new one.
+        yield* TestClock.adjust("61 seconds")
+        assert.strictEqual((yield* activeFields).length, 1)
+      })
+    )
+
+    testFaults("tried again, renews, and loses and doubles nothing", 3, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session, token } = yield* renewing
+        yield* failing(session.commit, n, fault)
+        assert.strictEqual(yield* session.status, "modified")
+        const renewed = yield* commit(session)
+        yield* assertOne(renewed, { userId: "ada", visits: 2 })
+        assert.isFalse(yield* opens(token))
+        assert.strictEqual((yield* activeFields).length, 1)
+        assert.strictEqual(yield* session.status, "unmodified")
+      })
+    )
+
+    testFaults("tried again after more was changed here and elsewhere, loses and doubles nothing", 3, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session, token } = yield* renewing
+        yield* failing(session.commit, n, fault)
+        yield* session.update(visit)
+        const other = yield* UserSessionElsewhere.open(token)
+        yield* other.update(visit)
+        assert.isTrue(Option.isSome(yield* other.commit))
+        yield* assertOne(yield* commit(session), { userId: "ada", visits: 4 })
+      })
+    )
+
+    testFaults("given up, is ended by a log-out by the old token, for good", 3, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session, token } = yield* renewing
+        yield* failing(session.commit, n, fault)
+        yield* (yield* UserSession.open(token)).destroy
+        assert.deepStrictEqual(yield* active, [])
+        assert.deepStrictEqual(yield* session.commit, Option.none())
+        assert.strictEqual(yield* session.status, "ended")
+        assert.deepStrictEqual(yield* activeFields, [])
+      })
+    )
+
+    testFaults("given up, can be logged out of by itself", 3, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session, token } = yield* renewing
+        yield* failing(session.commit, n, fault)
+        yield* session.destroy
+        assert.deepStrictEqual(yield* active, [])
+        assert.isFalse(yield* opens(token))
+        yield* TestClock.adjust("61 seconds")
+        assert.strictEqual(HashMap.size(yield* (yield* MemStore).all), 0)
+      })
+    )
+
+    testFaults("given up, is still active when it is loaded anew", 3, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session } = yield* renewing
+        yield* failing(session.commit, n, fault)
+        assert.isTrue(yield* session.reload)
+        assert.strictEqual(yield* session.status, "modified")
+        yield* assertOne(yield* commit(session), { userId: "ada", visits: 2 })
+      })
+    )
+  })
+
+  describe("a renewal whose putting back fails too", () => {
+    for (const fault of faults) {
+      for (let n = 1; n <= 3; n++) {
+        for (let more = 1; more <= 3; more++) {
+          test(`is made by the next try: the store ${describeFault(fault)} ${n}, and ${more} later`, function* () {
+            const store = yield* VirtualStore
+            const { session, token } = yield* renewing
+            store.plan(n, fault)
+            const fiber = yield* Effect.forkChild(session.commit, { startImmediately: true })
+            yield* settle
+            store.plan(more, fault)
+            const interruption = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
+            // What hangs is waited for by a second at most.
+            yield* Effect.andThen(settle, TestClock.adjust("1 second"))
+            yield* Fiber.join(interruption)
+            store.heal()
+            const renewed = yield* commit(session)
+            yield* assertOne(renewed, { userId: "ada", visits: 2 })
+            assert.isFalse(yield* opens(token))
+          })
+        }
+      }
+    }
+  })
+
+  describe("a commit that adds a session", () => {
+    const newOne = Effect.gen(function* () {
+      const session = yield* UserSession.open()
+      yield* session.update(visit)
+      return session
+    })
+
+    testFaults("tried again, adds one", 1, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const session = yield* newOne
+        yield* failing(session.commit, n, fault)
+        yield* assertOne(yield* commit(session), { visits: 1 })
+      })
+    )
+
+    testFaults("tried again after more was changed, adds one with all of it", 1, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const session = yield* newOne
+        yield* failing(session.commit, n, fault)
+        yield* session.update(visit)
+        yield* assertOne(yield* commit(session), { visits: 2 })
+        assert.strictEqual(yield* session.status, "unmodified")
+      })
+    )
+
+    testFaults("given up, leaves nothing after a log-out", 1, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const session = yield* newOne
+        yield* failing(session.commit, n, fault)
+        yield* session.destroy
+        assert.strictEqual(HashMap.size(yield* (yield* MemStore).all), 0)
+        yield* session.update(visit)
+        yield* assertOne(yield* commit(session), { visits: 1 })
+      })
+    )
+
+    test("takes no other token for any of its tries", function* () {
+      const store = yield* VirtualStore
+      const session = yield* newOne
+      for (let tries = 0; tries < 3; tries++) {
+        yield* failing(session.commit, 1, { when: "after", how: "fails" })
+        yield* session.update(visit)
+      }
+      store.heal()
+      yield* assertOne(yield* commit(session), { visits: 4 })
+    })
+  })
+
+  describe("a commit that changes a session", () => {
+    const changed = Effect.gen(function* () {
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      yield* session.update(visit)
+      return { session, token }
+    })
+
+    testFaults("tried again, changes it once", 1, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session, token } = yield* changed
+        yield* failing(session.commit, n, fault)
+        assert.strictEqual(yield* session.status, "modified")
+        assertSameToken(yield* commit(session), token)
+        yield* assertOne(token, { visits: 2 })
+        assert.strictEqual(yield* session.status, "unmodified")
+      })
+    )
+
+    testFaults("tried again after more was changed, makes each change once", 1, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session, token } = yield* changed
+        yield* failing(session.commit, n, fault)
+        yield* session.update(visit)
+        yield* failing(session.commit, 1, { when: "before", how: "fails" })
+        yield* session.update(visit)
+        yield* failing(session.commit, n + 1, fault)
+        yield* session.commit
+        yield* assertOne(token, { visits: 4 })
+      })
+    )
+
+    testFaults("loaded anew and tried again, changes it once", 1, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session, token } = yield* changed
+        yield* failing(session.commit, n, fault)
+        assert.isTrue(yield* session.reload)
+        assert.strictEqual((yield* session.get).visits, 2)
+        assert.strictEqual(yield* session.status, fault.when === "after" ? "unmodified" : "modified")
+        yield* session.commit
+        yield* assertOne(token, { visits: 2 })
+      })
+    )
+
+    testFaults("tried again, is ended by a log-out of another in between", 1, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session, token } = yield* changed
+        yield* failing(session.commit, n, fault)
+        yield* (yield* UserSession.open(token)).destroy
+        assert.deepStrictEqual(yield* session.commit, Option.none())
+        assert.strictEqual(HashMap.size(yield* (yield* MemStore).all), 0)
+      })
+    )
+  })
+
+  describe("a log-out", () => {
+    testFaults("tried again, ends the session", 1, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { open } = yield* stored(UserSession)
+        const session = yield* open
+        yield* failing(session.destroy, n, fault)
+        yield* session.destroy
+        assert.strictEqual(HashMap.size(yield* (yield* MemStore).all), 0)
+        assert.strictEqual(yield* session.status, "destroyed")
+      })
+    )
+
+    // It finds and seals the tombstone, and finds and ends what took over.
+    testFaults("by an old token, tried again, ends what took over", 4, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { open, token } = yield* stored(UserSession)
+        const session = yield* open
+        yield* session.renewToken
+        yield* session.commit
+        const late = yield* UserSession.open(token)
+        yield* failing(late.destroy, n, fault)
+        yield* late.destroy
+        assert.deepStrictEqual(yield* activeFields, [])
+      })
+    )
+  })
+
+  describe("a commit that merges", () => {
+    const merging = Effect.gen(function* () {
+      const other = yield* stored(UserSession)
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      yield* session.update(logIn("ada"))
+      yield* session.merge(other.token, add)
+      return { session, token, other: other.token }
+    })
+
+    /** Nobody is told of what is lost when the last step fails: the value is saved by then. */
+    const countVisits = Effect.map(active, (all) => all.length)
+
+    // It holds the other, saves this one, and finds and buries the other.
+    testFaults("given up, leaves both as they were, or this one with the value of both", 4, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { other, session, token } = yield* merging
+        yield* failing(session.commit, n, fault)
+        const isSaved = (yield* visitsOf(UserSession, token)) === 2
+        // If the write arrived that nobody was told of, the value may be in both until the next try.
+        if (!isSaved) assert.strictEqual(yield* visitsOf(UserSession, other), 1)
+        assert.isAtLeast(yield* countVisits, isSaved ? 1 : 2)
+        assert.isTrue(yield* opens(token))
+      })
+    )
+
+    testFaults("tried again, has the value once, and the other has ended", 4, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { other, session, token } = yield* merging
+        yield* failing(session.commit, n, fault)
+        assertSameToken(yield* commit(session), token)
+        yield* assertOne(token, { userId: "ada", visits: 2 })
+        assert.isFalse(yield* opens(other))
+        assert.isUndefined((yield* fieldsAt(keyOf(other)))?.held)
+      })
+    )
+
+    testFaults(
+      "and renews, tried again, has the value once, and the other has ended",
+      6,
+      (fault) =>
+        Effect.fnUntraced(function* (n) {
+          const { other, session, token } = yield* merging
+          yield* session.renewToken
+          yield* Effect.exit(failing(session.commit, n, fault))
+          ;(yield* VirtualStore).heal()
+          yield* assertOne(yield* commit(session), { userId: "ada", visits: 2 })
+          assert.isFalse((yield* opens(other)) || (yield* opens(token)))
+        }),
+      (n, { when }) => n === 6 && when === "after"
+    )
+
+    testFaults(
+      "and renews, given up, leaves a token that opens the session, and loses no value",
+      6,
+      (fault) =>
+        Effect.fnUntraced(function* (n) {
+          const store = yield* VirtualStore
+          const { other, session, token } = yield* merging
+          yield* session.renewToken
+          store.plan(n, fault)
+          const fiber = yield* Effect.forkChild(session.commit, { startImmediately: true })
+          yield* settle
+          yield* Fiber.interrupt(fiber)
+          store.heal()
+          // What is saved by then may also be confirmed.
+          const told = Exit.getSuccess(yield* Fiber.await(fiber))
+          const held = Option.match(Option.flatten(told), { onNone: () => token, onSome: ({ token }) => token })
+          assert.isTrue(yield* opens(held))
+          const values = [yield* visitsOf(UserSession, held), yield* visitsOf(UserSession, other)]
+          assert.deepStrictEqual(values, Option.isSome(told) ? [2, 0] : [1, 1])
+        }),
+      (n) => n > 4
+    )
+
+    testFaults("into a new session, tried again, has the value once, and the other has ended", 4, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const other = yield* stored(UserSession)
+        const session = yield* UserSession.open()
+        yield* session.merge(other.token, add)
+        yield* failing(session.commit, n, fault)
+        yield* assertOne(yield* commit(session), { visits: 1 })
+        assert.isFalse(yield* opens(other.token))
+      })
+    )
+
+    test("puts the other back where this one turns out to have ended", function* () {
+      const { other, session, token } = yield* merging
+      yield* (yield* UserSession.open(token)).destroy
+      assert.deepStrictEqual(yield* session.commit, Option.none())
+      assert.strictEqual(yield* session.status, "ended")
+      yield* assertOne(other, { visits: 1 })
+      const going = yield* UserSession.open(other)
+      yield* going.update(visit)
+      yield* going.commit
+      yield* assertOne(other, { visits: 2 })
+    })
+  })
+})
