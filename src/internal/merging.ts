@@ -54,7 +54,11 @@ export const whileHeld = Effect.fnUntraced(function* <A>(
   )
   const { state } = cell
   // Their values are in this session. What cannot be let go opens nothing, and goes when it expires.
-  if (state._tag === "Stored") return yield* Effect.ignore(release(cell, store, claims, state.key))
+  if (state._tag === "Stored") {
+    const { key } = state
+    const again = () => bestEffort(release(cell, cell.store, claims, key))
+    return yield* Effect.ignore(Effect.onError(release(cell, store, claims, key), again))
+  }
   yield* Effect.onError(restore(cell, store, claims), () =>
     // To be put back by the next try.
     Effect.sync(() => {
