@@ -10,6 +10,7 @@ import {
   Fiber,
   Layer,
   Logger,
+  Option,
   Redacted,
   Ref,
   References,
@@ -728,18 +729,22 @@ describe("HttpSession", () => {
       test(() =>
         Effect.gen(function* () {
           const store = yield* SessionStore
-          let isDown = false
-          const replace: typeof store.replace = (...all) => (isDown ? down("replace")() : store.replace(...all))
+          // The key whose session cannot be ended.
+          let stuck = ""
+          const replace: typeof store.replace = (token, ...all) =>
+            token === stuck ? down("replace")() : store.replace(token, ...all)
           const failing = { ...store, replace }
           const browser = yield* serve(routes({ "/": read, "/visit": visit, "/log-out": logOut }), failing)
           const other = browser.another()
           for (const each of [browser, other]) yield* each.send("/visit")
           const cookie = [browser, other].map(({ cookies }) => `session=${cookies.session}`).join("; ")
-          isDown = true
+          const opened = yield* UserSession.open(Redacted.make(other.cookies.session ?? ""))
+          stuck = Option.getOrThrow(yield* opened.id)
           const { response } = yield* browser.send("/log-out", { headers: { cookie } })
           assert.strictEqual(response.status, 500)
           assert.deepStrictEqual(response.headers.getSetCookie(), [])
-          isDown = false
+          assert.deepStrictEqual(JSON.parse((yield* browser.send("/")).text), { visits: 1 })
+          stuck = ""
           yield* browser.send("/log-out", { headers: { cookie } })
           assert.strictEqual(yield* (yield* MemStore).size, 0)
         }).pipe(silent)

@@ -231,6 +231,10 @@ describe("over real sockets", () => {
           assert.strictEqual(answer.status, 200)
           assert.lengthOf(answer.cookies, isSet ? 1 : 0)
           assert.strictEqual(yield* size, isSet ? 1 : 0)
+          // Nor if the handler commits by itself.
+          const committed = yield* send(port, request.replace("/visit", "/log-in"), headers)
+          assert.lengthOf(committed.cookies, isSet ? 1 : 0)
+          assert.strictEqual(yield* size, isSet ? 2 : 0)
           // With a cookie nothing was kept back, whatever is in it.
           const garbage = yield* send(port, request, ["Cookie: session=garbage", ...headers])
           assert.lengthOf(garbage.cookies, 1)
@@ -327,6 +331,30 @@ describe("over real sockets", () => {
         yield* send(port, "POST /leave", [cookieOf("session", tokenOf(first, "session"), tokenOf(second, "session"))])
         assert.strictEqual(yield* size, 0)
       }).pipe(Effect.provide(memory))
+    )
+  })
+
+  describe("a request that opens its session by itself, such as one for Server-Sent Events", () => {
+    const sessions = HttpSession.middleware(Visits)
+
+    const change = Effect.gen(function* () {
+      const visits = yield* sessions.open
+      yield* visits.update((n) => n + 10)
+      return HttpServerResponse.text(Option.isSome(yield* visits.commit) ? "saved" : "not saved")
+    })
+
+    it.live("changes the session that there is, and starts none", () =>
+      withLog((logged) =>
+        Effect.gen(function* () {
+          const port = yield* listen(Layer.merge(routes(sessions, pages), HttpRouter.add("GET", "/change", change)))
+          assert.strictEqual((yield* send(port, "GET /change")).body, "not saved")
+          assert.strictEqual(yield* size, 0)
+          assert.match(logged.join(), /^Warn: .*a new token was not saved/)
+          const token = tokenOf(yield* send(port, "POST /visit"), "session")
+          assert.strictEqual((yield* send(port, "GET /change", [cookieOf("session", token)])).body, "saved")
+          assert.strictEqual((yield* send(port, "GET /", [cookieOf("session", token)])).body, "11")
+        }).pipe(Effect.provide(memory))
+      )
     )
   })
 
