@@ -5,7 +5,9 @@ import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
 import { withLog } from "../telemetry.ts"
 import {
+  activeFields,
   assertSameToken,
+  broken,
   commit,
   fieldsAt,
   IdleSession,
@@ -19,6 +21,7 @@ import {
   stored,
   test,
   User,
+  type UserHandle,
   UserSession,
   visit,
   visitsOf
@@ -255,6 +258,19 @@ describe("Session", () => {
         assert.isTrue(Option.isNone(yield* store.find(keyOf(token))))
       }
     })
+
+    for (const [how, act] of [
+      ["changed", (session: UserHandle) => Effect.andThen(session.update(visit), session.commit)],
+      ["renewed", (session: UserHandle) => Effect.andThen(session.renewToken, session.commit)]
+    ] as const) {
+      broken(`is ended by a log-out also where the other deployment has ${how} it in the meantime`, function* () {
+        const { open, token } = yield* stored(UserSession)
+        const newer = yield* NewerSession.open(token)
+        yield* act(yield* open)
+        yield* newer.destroy
+        assert.deepStrictEqual(yield* activeFields, [])
+      })
+    }
 
     test("fails where the class says so, with an error that shows neither data nor token", function* () {
       const { token } = yield* stored(UserSession)
