@@ -48,11 +48,7 @@ const testFaults = (
   for (const fault of faults) {
     for (let n = 1; n <= operations; n++) {
       const define = isBroken(n, fault) ? broken : test
-      define(`${name}: the store ${describeFault(fault)} ${n}`, () =>
-        Effect.gen(function* () {
-          yield* body(fault)(n)
-        })
-      )
+      define(`${name}: the store ${describeFault(fault)} ${n}`, () => body(fault)(n))
     }
   }
 }

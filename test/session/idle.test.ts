@@ -260,7 +260,7 @@ describe("Session", () => {
       wait: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 600 })),
       kind: Schema.Literals(["read", "change", "poll", "renew"])
     })
-    const Part = Schema.Number.check(Schema.isBetween({ minimum: 0, maximum: 0.999 }))
+    const Part = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 0.999 }))
 
     it.effect.prop(
       "lets a session live no longer than the idle timeout after its last request, and at least that less the interval",

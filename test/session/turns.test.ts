@@ -34,7 +34,7 @@ const shut = Effect.gen(function* () {
   const store = yield* VirtualStore
   const latch = yield* Deferred.make<void>()
   store.gate = () => Effect.andThen(Deferred.await(latch), Effect.yieldNow)
-  return Deferred.succeed(latch, undefined)
+  return { open: Deferred.succeed(latch, undefined) }
 })
 
 describe("Session", () => {
@@ -69,7 +69,7 @@ describe("Session", () => {
 
     test("come in the order in which they were asked for", function* () {
       const { sessions, token } = yield* opened(20)
-      const open = yield* shut
+      const { open } = yield* shut
       const fibers = yield* Effect.forEach(sessions, ({ commit, update }, index) =>
         Effect.forkChild(
           Effect.andThen(
@@ -115,7 +115,7 @@ describe("Session", () => {
     test("give up their place at once if they are interrupted while they wait", function* () {
       const store = yield* VirtualStore
       const { sessions, token } = yield* opened(3)
-      const open = yield* shut
+      const { open } = yield* shut
       const [one, two, three] = yield* Effect.forEach(sessions, (session) =>
         Effect.forkChild(write(session), { startImmediately: true })
       )
@@ -136,7 +136,7 @@ describe("Session", () => {
       const { sessions, token } = yield* opened(5)
       const [failing, hanging, dying, ...rest] = sessions
       yield* (dying ?? assert.fail()).set({ visits: 0.5 })
-      const open = yield* shut
+      const { open } = yield* shut
       store.plan(1, { when: "before", how: "fails" })
       const fibers = yield* Effect.forEach([failing, dying, hanging, ...rest], (session) =>
         Effect.forkChild(
@@ -155,7 +155,7 @@ describe("Session", () => {
 
     test("are refused while a thousand wait, and keep their changes", function* () {
       const { sessions, token } = yield* opened(1002)
-      const open = yield* shut
+      const { open } = yield* shut
       // One has its turn, and a thousand wait.
       const fibers = yield* Effect.forEach(sessions.slice(0, 1001), (session) =>
         Effect.forkChild(write(session), { startImmediately: true })
@@ -177,7 +177,7 @@ describe("Session", () => {
       const { sessions } = yield* opened(1)
       const session = sessions[0] ?? assert.fail()
       yield* session.update(visit)
-      const open = yield* shut
+      const { open } = yield* shut
       const fibers = yield* Effect.replicateEffect(Effect.forkChild(session.commit, { startImmediately: true }), 1001)
       assert.instanceOf(yield* Effect.flip(session.commit), Session.SessionBusyError)
       yield* open
@@ -187,7 +187,7 @@ describe("Session", () => {
     test("refuse no log-out, which ends the queue", function* () {
       const store = yield* VirtualStore
       const { sessions, token } = yield* opened(1002)
-      const open = yield* shut
+      const { open } = yield* shut
       const leaving = sessions[1001] ?? assert.fail()
       const fibers = yield* Effect.forEach(sessions.slice(0, 1001), (session) =>
         Effect.forkChild(write(session), { startImmediately: true })
@@ -203,7 +203,7 @@ describe("Session", () => {
     test("know of a log-out before them: of a thousand that come after it none writes", function* () {
       const store = yield* VirtualStore
       const { sessions } = yield* opened(200)
-      const open = yield* shut
+      const { open } = yield* shut
       const leaving = sessions[0] ?? assert.fail()
       const logOut = yield* Effect.forkChild(leaving.destroy, { startImmediately: true })
       const fibers = yield* Effect.forEach(sessions.slice(1), (session) =>
