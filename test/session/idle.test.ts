@@ -4,7 +4,6 @@ import { TestClock } from "effect/testing"
 import { Session, SessionStore } from "effect-sessions"
 import {
   add,
-  broken,
   fieldsAt,
   IdleSession,
   IdleSessionElsewhere,
@@ -191,7 +190,7 @@ describe("Session", () => {
       assert.isFalse(yield* isWritten(yield* open))
     })
 
-    broken("is never, where there is no idle timeout, also if it is given", function* () {
+    test("is never, where there is no idle timeout, also if it is given", function* () {
       class Touched extends Session.Service<Touched>()("test/Touched", {
         schema: User,
         initial: nobody,
@@ -202,7 +201,7 @@ describe("Session", () => {
       assert.isFalse(yield* isWritten(yield* open))
     })
 
-    broken("is never, where a session's own idle timeout is infinite", function* () {
+    test("is never, where a session's own idle timeout is infinite", function* () {
       const { open } = yield* stored(LazySession)
       const session = yield* open
       yield* session.setIdleTimeout(Duration.infinity)

@@ -1,3 +1,6 @@
+/**
+ * All sessions of a user: found, ended and counted, whatever is under way.
+ */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, HashMap, Option, Redacted, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
