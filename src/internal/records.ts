@@ -68,9 +68,11 @@ export const longAgo = DateTime.makeUnsafe(-1)
 /** How long a tombstone stands, and how long a renewal may take, in milliseconds. */
 const tombstoneTime = 60_000
 
-// An idle timeout of a session's own may be shorter than the interval of its class.
+// An idle timeout of a session's own may be shorter than the interval of its class. Without one there is nothing to move.
 const touchIntervalOf = (touchInterval: number | undefined, idleTimeout: number): number =>
-  touchInterval !== undefined && touchInterval < idleTimeout ? touchInterval : idleTimeout / 20
+  touchInterval !== undefined && touchInterval < idleTimeout && Number.isFinite(idleTimeout)
+    ? touchInterval
+    : idleTimeout / 20
 
 /** How many commits of one session may wait in one process. */
 export const longestQueue = 1_000

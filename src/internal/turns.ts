@@ -79,10 +79,13 @@ export const takeTurn = <Seen, A, E>(
     const refused = refuse(queue.waiting.length)
     if (refused !== undefined) return refused
     let called: () => void = () => {}
-    const wait = Effect.callback<void>((resume) => {
-      called = () => resume(Effect.void)
-      queue.waiting.push(called)
-    })
+    const wait = Effect.withFiber((fiber) =>
+      Effect.callback<void>((resume) => {
+        // By the scheduler: called in the end of the one before, a thousand turns would be a thousand calls deep.
+        called = () => fiber.currentDispatcher.scheduleTask(() => resume(Effect.void), 0)
+        queue.waiting.push(called)
+      })
+    )
     const leave = Effect.sync(() => {
       const place = queue.waiting.indexOf(called)
       // It may have been called in the moment in which it was interrupted.

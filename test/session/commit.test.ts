@@ -10,7 +10,6 @@ import {
   opens,
   stored,
   test,
-  type User,
   type UserHandle,
   UserSession,
   UserSessionElsewhere,
@@ -267,9 +266,9 @@ describe("Session", () => {
     test("ends a new session that is past its deadline by then: nothing of it is saved any more, whatever is done to it", function* () {
       const later = DateTime.makeUnsafe(Duration.toMillis("30 days"))
       const endings = [
-        (session: Session.Session<typeof User.Type>) => session.update(visit),
-        (session: Session.Session<typeof User.Type>) => session.setDeadline(later),
-        (session: Session.Session<typeof User.Type>) => session.renewToken
+        (session: UserHandle) => session.update(visit),
+        (session: UserHandle) => session.setDeadline(later),
+        (session: UserHandle) => session.renewToken
       ]
       for (const doMore of endings) {
         const session = yield* UserSession.open()

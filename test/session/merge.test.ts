@@ -1,16 +1,18 @@
 import { assert, describe } from "@effect/vitest"
 import { Effect, Exit, Redacted } from "effect"
 import { TestClock } from "effect/testing"
-import { SessionStoreError } from "effect-sessions"
+import { SessionStore, SessionStoreError } from "effect-sessions"
 import {
   activeFields,
   add,
+  broken,
   commit,
   fieldsAt,
   IdleSession,
   keyOf,
   logIn,
   malformed,
+  opens,
   stored,
   test,
   UserSession,
@@ -107,6 +109,58 @@ describe("Session", () => {
       spy.heal()
       assert.strictEqual(yield* session.status, "unmodified")
       assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
+    })
+
+    broken("ends the other also where what failed had arrived, and was loaded anew", function* () {
+      const spy = yield* VirtualStore
+      const other = yield* stored(UserSession)
+      const session = yield* (yield* stored(UserSession)).open
+      yield* session.merge(other.token, add)
+      spy.plan(2, { when: "after", how: "fails" })
+      yield* Effect.flip(session.commit)
+      spy.heal()
+      assert.isTrue(yield* session.reload)
+      yield* session.commit
+      assert.strictEqual((yield* session.get).visits, 2)
+      assert.strictEqual(yield* visitsOf(UserSession, other.token), 0)
+    })
+
+    test("leaves both alone until the commit, so that a handler which fails has merged nothing", function* () {
+      const other = yield* stored(UserSession)
+      const { open, token } = yield* stored(UserSession)
+      const before = yield* (yield* SessionStore).all
+      const session = yield* open
+      yield* session.merge(other.token, add)
+      assert.strictEqual(yield* session.status, "modified")
+      assert.deepStrictEqual(yield* (yield* SessionStore).all, before)
+      assert.isTrue((yield* opens(token)) && (yield* opens(other.token)))
+    })
+
+    test("takes one session in once, also if it is asked for twice", function* () {
+      const other = yield* stored(UserSession)
+      const session = yield* UserSession.open()
+      yield* session.merge(other.token, add)
+      yield* session.merge(other.token, add)
+      assert.strictEqual(yield* visitsOf(UserSession, yield* commit(session)), 1)
+    })
+
+    test("takes several sessions in", function* () {
+      const others = [yield* stored(UserSession), yield* stored(UserSession), yield* stored(UserSession)]
+      const session = yield* UserSession.open()
+      for (const { token } of others) yield* session.merge(token, add)
+      assert.strictEqual(yield* visitsOf(UserSession, yield* commit(session)), 3)
+      for (const { token } of others) assert.isFalse(yield* opens(token))
+      assert.strictEqual((yield* activeFields).length, 1)
+    })
+
+    test("has a log-out by the token of the other end this session too", function* () {
+      const other = yield* stored(UserSession)
+      const late = yield* other.open
+      const session = yield* UserSession.open()
+      yield* session.merge(other.token, add)
+      const token = yield* commit(session)
+      yield* late.destroy
+      assert.isFalse(yield* opens(token))
     })
 
     test("leaves nothing of the other session in the store", function* () {

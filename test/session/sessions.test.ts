@@ -1,11 +1,13 @@
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
-import { Effect, Option, Stream } from "effect"
-import type { Session, SessionStore, SessionStoreError } from "effect-sessions"
+import { DateTime, Duration, Effect, Option, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { type Session, SessionStore, type SessionStoreError } from "effect-sessions"
 import { withLog } from "../telemetry.ts"
 import {
   IdleSession,
   keyOf,
   NewerSession,
+  opens,
   StrictSession,
   stored,
   test,
@@ -48,6 +50,30 @@ describe("Session", () => {
       spy.calls.length = 0
       assert.strictEqual(yield* Stream.runCount(IdleSession.sessions), 1)
       assert.deepStrictEqual(spy.calls, [])
+    })
+
+    test("has none that is over in a store whose clock is behind", function* () {
+      const { token } = yield* stored(UserSession)
+      const store = yield* SessionStore
+      const data = Option.getOrThrow(yield* store.find(keyOf(token)))
+      yield* store.commit(keyOf(token), data, DateTime.add(yield* DateTime.now, { days: 30 }))
+      yield* TestClock.adjust("25 hours")
+      assert.strictEqual(yield* Stream.runCount(UserSession.sessions), 0)
+    })
+
+    test("keeps none in use that is changed", function* () {
+      const { open } = yield* stored(IdleSession)
+      yield* TestClock.adjust("10 minutes")
+      yield* Stream.runForEach(IdleSession.sessions, ({ commit, update }) => Effect.andThen(update(visit), commit))
+      const session = yield* open
+      assert.strictEqual((yield* session.get).visits, 2)
+      assert.strictEqual(DateTime.toEpochMillis(yield* session.expiry), Duration.toMillis("20 minutes"))
+    })
+
+    test("can have the session of a list renewed, which logs out whoever has it", function* () {
+      const { token } = yield* stored(UserSession)
+      yield* Stream.runForEach(UserSession.sessions, ({ commit, renewToken }) => Effect.andThen(renewToken, commit))
+      assert.isFalse(yield* opens(token))
     })
 
     test("passes over what does not decode, with a warning, and fails in no class because of it", () =>

@@ -3,6 +3,7 @@ import { Effect, Exit, Metric } from "effect"
 import { TestClock } from "effect/testing"
 import { withSpans } from "../telemetry.ts"
 import { IdleSession, logIn, NewerSession, stored, test, UserSession, visit } from "./fixtures.ts"
+import { VirtualStore } from "./virtualStore.ts"
 
 describe("Session", () => {
   describe("spans", () => {
@@ -71,6 +72,32 @@ describe("Session", () => {
           sessions_undecodable: 1,
           sessions_destroyed: 1
         })
+      }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
+
+    const assertNoConflict = Effect.map(Metric.snapshot, (metrics) =>
+      assert.isFalse(metrics.some(({ id }) => id === "session_conflicts"))
+    )
+
+    test("count no conflict with a write of the session's own, which had arrived", () =>
+      Effect.gen(function* () {
+        const spy = yield* VirtualStore
+        const session = yield* (yield* stored(UserSession)).open
+        yield* session.update(visit)
+        spy.plan(1, { when: "after", how: "fails" })
+        yield* Effect.flip(session.commit)
+        yield* session.commit
+        yield* assertNoConflict
+      }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
+
+    test("count no conflict with what a renewal that failed has put back", () =>
+      Effect.gen(function* () {
+        const spy = yield* VirtualStore
+        const session = yield* (yield* stored(UserSession)).open
+        yield* session.renewToken
+        spy.plan(3, { when: "before", how: "fails" })
+        yield* Effect.flip(session.commit)
+        yield* session.commit
+        yield* assertNoConflict
       }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
   })
 })

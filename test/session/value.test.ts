@@ -11,6 +11,7 @@ import {
   stored,
   test,
   User,
+  type UserHandle,
   UserSession,
   visit,
   visitsOf
@@ -184,6 +185,61 @@ describe("Session", () => {
       yield* TestClock.adjust("1 hour")
       const session = yield* UserSession.open()
       assert.strictEqual(DateTime.toEpochMillis(yield* session.deadline), Duration.toMillis("25 hours"))
+    })
+  })
+
+  describe("createdAt, issuedAt, usedAt, expiry", () => {
+    const instants = (session: UserHandle) =>
+      Effect.map(Effect.all([session.createdAt, session.issuedAt, session.usedAt, session.expiry]), (all) =>
+        all.map((instant) => DateTime.toEpochMillis(instant) / 60_000)
+      )
+
+    test("say when it began, its token was made, it was used and it ends", function* () {
+      yield* TestClock.adjust("1 minute")
+      const first = yield* IdleSession.open()
+      yield* first.update(visit)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* instants(first), [1, 1, 1, 21])
+      const token = yield* commit(first)
+      assert.deepStrictEqual(yield* instants(first), [1, 1, 2, 22])
+      yield* TestClock.adjust("8 minutes")
+      const second = yield* IdleSession.open(token)
+      assert.deepStrictEqual(yield* instants(second), [1, 1, 2, 22])
+      yield* second.commit
+      assert.deepStrictEqual(yield* instants(second), [1, 1, 10, 30])
+      yield* TestClock.adjust("5 minutes")
+      yield* second.renewToken
+      assert.deepStrictEqual(yield* instants(second), [1, 1, 10, 30])
+      const renewed = yield* commit(second)
+      assert.deepStrictEqual(yield* instants(yield* IdleSession.open(renewed)), [1, 15, 15, 35])
+    })
+
+    test("have when it was last saved, where there is no idle timeout", function* () {
+      const { open } = yield* stored(UserSession)
+      yield* TestClock.adjust("5 minutes")
+      const session = yield* open
+      yield* session.commit
+      assert.deepStrictEqual(yield* instants(yield* open), [0, 0, 0, 24 * 60])
+      yield* session.update(visit)
+      yield* session.commit
+      assert.deepStrictEqual(yield* instants(yield* open), [0, 0, 5, 24 * 60])
+    })
+
+    test("begin anew after a log-out", function* () {
+      const session = yield* (yield* stored(UserSession)).open
+      yield* TestClock.adjust("5 minutes")
+      yield* session.destroy
+      assert.deepStrictEqual(yield* instants(session), [5, 5, 5, 24 * 60 + 5])
+    })
+
+    test("have the end that was set, and the earlier one of the two", function* () {
+      const session = yield* IdleSession.open()
+      yield* session.setDeadline(DateTime.makeUnsafe(600_000))
+      assert.deepStrictEqual((yield* instants(session))[3], 10)
+      yield* session.setIdleTimeout("5 minutes")
+      assert.deepStrictEqual((yield* instants(session))[3], 5)
+      yield* session.setIdleTimeout(Duration.infinity)
+      assert.deepStrictEqual((yield* instants(session))[3], 10)
     })
   })
 })
