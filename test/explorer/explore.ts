@@ -2,7 +2,7 @@
  * Runs many schedules, and makes of one that fails the smallest that still fails in the same way.
  */
 import { type Counts, noCounts, type Rule } from "./model.ts"
-import { firstStart, makePlan, type Plan, type RequestPlan } from "./plan.ts"
+import { type Budget, firstStart, makePlan, type Plan, type RequestPlan } from "./plan.ts"
 import { type Outcome, run } from "./run.ts"
 import type { Subject } from "./subject.ts"
 import type { PlantedFault } from "./virtualStore.ts"
@@ -12,6 +12,7 @@ export interface Options {
   /** Schedule `n` has the seed `seed + n`. */
   readonly seed: number
   readonly schedules: number
+  readonly budget: Budget
   readonly planted?: PlantedFault | undefined
   /** How many failing schedules to shrink and to show. The search ends when `stopAt` have been found. */
   readonly stopAt?: number | undefined
@@ -59,7 +60,7 @@ export const explore = (options: Options): Explored => {
   let schedules = 0
   while (schedules < options.schedules && failures.length < (options.stopAt ?? Number.POSITIVE_INFINITY)) {
     const seed = options.seed + schedules++
-    const plan = makePlan(seed)
+    const plan = makePlan(seed, options.budget)
     const outcome = runPlan(plan, options)
     add(counts, outcome.counts)
     const [violation] = outcome.violations

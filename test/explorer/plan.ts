@@ -52,8 +52,12 @@ export interface Faults {
   readonly abort: number
 }
 
+/** Whether one thing at most goes wrong in each try of a commit, or any number. */
+export type Budget = "one" | "many"
+
 export interface Plan {
   readonly seed: number
+  readonly budget: Budget
   readonly hasIdleTimeout: boolean
   /** Whether the cookie outlives the browser, and so is sent again when the expiry has moved. */
   readonly isPersistent: boolean
@@ -216,7 +220,7 @@ const jumpsOf = (dice: Dice): ReadonlyArray<Jump> => {
 }
 
 /** The plan of a seed. */
-export const makePlan = (seed: number): Plan => {
+export const makePlan = (seed: number, budget: Budget): Plan => {
   const dice = makeDice(seed)
   const names = makeNames()
   const faults = faultsOf(dice)
@@ -231,6 +235,7 @@ export const makePlan = (seed: number): Plan => {
   for (let id = 2; id < 2 + count; id++) requests.push(makeRequest(id, dice, names, weights, faults))
   return {
     seed,
+    budget,
     hasIdleTimeout: dice.chance(0.4),
     isPersistent: dice.chance(0.5),
     requests,
@@ -269,10 +274,10 @@ const faultOf = ({ after, abort, before, timeout }: Faults, drawn: number): Fate
 }
 
 /** The fate of a call: the `call`th of a step, all tries counted. */
-export const fateOf = (plan: Plan, request: RequestPlan, step: number, call: number): Fate => {
+export const fateOf = (plan: Plan, request: RequestPlan, step: number, call: number, isSpared = false): Fate => {
   const names = [request.id, step, call]
-  const isSpared = request.isCalm || isWithout(plan, "fault", names)
-  const fault = isSpared ? "none" : faultOf(plan.faults, draw(plan.seed, 3, ...names))
+  const isFine = isSpared || request.isCalm || isWithout(plan, "fault", names)
+  const fault = isFine ? "none" : faultOf(plan.faults, draw(plan.seed, 3, ...names))
   if (fault !== "none") plan.drawn?.add(`fault ${names.join(".")}`)
   const landing = draw(plan.seed, 4, ...names)
   return {

@@ -93,13 +93,18 @@ export class Request {
   #logIn: number | undefined
   #meansToTell = false
   #isUnderWay = false
+  /** How many writes had reached the store when it opened its session. */
+  readonly #writes: number
+  /** In this try, and in the worst of all tries. */
   #faults = 0
+  #mostFaults = 0
 
   constructor(world: World, plan: RequestPlan, sessionClass: SessionClass, onHang: (fate: Fate) => void) {
     this.#world = world
     this.plan = plan
     this.#class = sessionClass
     this.startedAt = world.now()
+    this.#writes = world.model.writes
     this.token = world.jarOf(plan.browser)
     const request = this
     this.caller = {
@@ -108,9 +113,13 @@ export class Request {
       get key() {
         return request.key
       },
-      nextFate: () => {
-        const fate = fateOf(world.plan, plan, this.#step, this.#calls++)
+      nextFate: (key) => {
+        const isSpared = world.plan.budget === "one" && this.#faults > 0
+        const fate = fateOf(world.plan, plan, this.#step, this.#calls++, isSpared)
         if (fate.fault !== "none") this.onFailed()
+        // Whoever asks for what is held is letting it go, or putting it back after something went wrong.
+        const isHeld = key !== undefined && world.model.held(key)?._tag === "Hold"
+        if (fate.fault !== "none" && isHeld) this.#mostFaults = Math.max(this.#mostFaults, 2)
         return fate
       },
       onHang,
@@ -129,6 +138,7 @@ export class Request {
   /** Tries again after a failure or a timeout, mostly. */
   *#attempt<A>(what: string, effect: Effect.Effect<A, unknown, SessionStore>, times = tries): Script<Option.Option<A>> {
     for (let attempt = 1; ; attempt++) {
+      this.#faults = 0
       const exit = (yield effect) as Exit.Exit<A, unknown>
       if (Exit.isSuccess(exit)) return Option.some(exit.value)
       if (Exit.hasDies(exit)) this.#world.model.fail("something died", `${what}: ${String(exit.cause)}`)
@@ -318,7 +328,7 @@ export class Request {
     if (Option.isNone(yield* this.#attempt("commit", session.commit))) return false
     const hasEnded = peek(session.status) === "ended"
     this.#say(() => `is told that it is ${hasEnded ? "not " : ""}saved`)
-    if (hasEnded) model.onDropped(key, [change], this.startedAt, true)
+    if (hasEnded) model.onDropped(key, [change], this.startedAt, this.#writes)
     else model.onListedCommitted(key, [change])
     return true
   }
@@ -335,7 +345,7 @@ export class Request {
     if (Option.isNone(committed.value)) {
       const status = peek(session.status)
       this.#say(() => `commit: none, ${status}`)
-      model.onDropped(this.key, changes, this.startedAt)
+      model.onDropped(this.key, changes, this.startedAt, this.#writes)
       this.#merges.clear()
       return this.#respond(status === "destroyed" && this.token !== undefined ? "removed" : "untouched")
     }
@@ -356,7 +366,9 @@ export class Request {
   /** What its merges brought, of what the session holds now. A merge of what had ended brings nothing. */
   #taken(session: SessionUnderTest): ReadonlyMap<string, ReadonlyArray<number>> {
     const { log } = peek(session.get)
-    return new Map([...this.#merges].map(([key, taken]) => [key, taken.filter((change) => log.includes(change))]))
+    return new Map(
+      [...this.#merges].map(([key, taken]) => [key, taken.every((change) => log.includes(change)) ? taken : []])
+    )
   }
 
   #respond(cookie: Response["cookie"]): Response {
@@ -370,7 +382,7 @@ export class Request {
 
   /** For a while, what it holds may be nowhere else. */
   onFailed(): void {
-    this.#faults++
+    this.#mostFaults = Math.max(this.#mostFaults, ++this.#faults)
     this.#world.model.onFailed(this.caller, this.#merges.keys())
   }
 
@@ -378,7 +390,7 @@ export class Request {
   giveUp(): Response {
     this.#say(() => "gives up")
     if (this.#isUnderWay || this.#merges.size > 0)
-      this.#world.model.onGivenUp(this.caller, this.#merges.keys(), this.#faults > 1)
+      this.#world.model.onGivenUp(this.caller, this.#merges.keys(), this.#mostFaults > 1)
     return { isOk: false, cookie: "untouched", told: undefined, isUnclear: this.#meansToTell }
   }
 

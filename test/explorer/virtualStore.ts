@@ -12,7 +12,7 @@ import type { Simulation } from "./simulation.ts"
 /** Whoever calls the store: the fiber of a step of a request carries it along. */
 export interface StoreCaller extends Caller {
   /** The fate of its next call. */
-  readonly nextFate: () => Fate
+  readonly nextFate: (key: string | undefined) => Fate
   /** The call hangs: what was waiting for it is interrupted after a while. */
   readonly onHang: (fate: Fate) => void
   /** Adds to the history, if one is kept. */
@@ -43,6 +43,7 @@ export interface VirtualStoreOptions {
 
 /** What a call does to the store once it gets there, and what it says about it. */
 interface Call<A> {
+  readonly key?: string
   readonly name: () => string
   readonly perform: (caller: StoreCaller | undefined, calledAt: number) => A
   readonly describe: (answer: A) => string
@@ -58,7 +59,7 @@ const schedule = <A>(options: VirtualStoreOptions, call: Call<A>): Effect.Effect
     return Effect.callback<A, string>((resume) => {
       const { simulation } = options
       options.model().onUse(caller)
-      const fate = caller.nextFate()
+      const fate = caller.nextFate(call.key)
       const calledAt = simulation.now()
       let isWaiting = true
       let isPerformed = false
@@ -156,24 +157,28 @@ export const makeVirtualStore = (options: VirtualStoreOptions): SessionStorePrim
   return {
     find: (key) =>
       schedule(options, {
+        key,
         name: () => `find ${name(key)}`,
         perform: () => find(key),
         describe: Option.match({ onNone: () => "nothing", onSome: text })
       }),
     create: (key, data, expiry) =>
       schedule(options, {
+        key,
         name: () => `create ${text(data)}`,
         perform: (caller, calledAt) => create(key, at(data, expiry), caller, calledAt),
         describe: (isMade) => `${isMade ? "yes" : "no"}, ${name(key)}`
       }),
     commit: (key, data, expiry) =>
       schedule(options, {
+        key,
         name: () => `commit ${text(data)}`,
         perform: (caller, calledAt) => write(key, at(data, expiry), caller, calledAt),
         describe: () => `done, ${name(key)}`
       }),
     replace: (key, expected, data, expiry) =>
       schedule(options, {
+        key,
         name: () => `replace ${name(key)}, ${text(expected)}, by ${text(data)}`,
         perform: (caller, calledAt) => {
           const after = at(data, expiry)
@@ -186,6 +191,7 @@ export const makeVirtualStore = (options: VirtualStoreOptions): SessionStorePrim
       }),
     delete: (key) =>
       schedule(options, {
+        key,
         name: () => `delete ${name(key)}`,
         perform: (caller, calledAt) => write(key, undefined, caller, calledAt),
         describe: () => "done"
