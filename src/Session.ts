@@ -19,6 +19,7 @@
  * - `memberOf`: the keys of the index records that name it, if there are any
  * - `value`: the value, encoded by the JSON codec of its schema
  * - `usedAt`: when it was last used, to the touch interval
+ * - `former`: the id that it had before its token was renewed, until it is saved again
  * - `write`: an id that no other write has
  *
  * A renewal or a merge leaves a tombstone under the old id: `version`, `session`, and `successor`, the id of the session
@@ -239,8 +240,7 @@ export interface Options<A, I, Index extends string = never> {
   /**
    * How often a request that changes nothing moves the expiry on, which takes a write and a cookie. A session ends no later
    * than `idleTimeout` after its last request, and no earlier than `idleTimeout - touchInterval` after it. Zero means with
-   * every request. Default: a twentieth of the idle timeout. Without an idle timeout nothing is written, unless you set
-   * this: then it is how exactly `usedAt` is kept.
+   * every request. Default: a twentieth of the idle timeout. Without an idle timeout there is nothing to move.
    */
   readonly touchInterval?: Duration.Input | undefined
   /**

@@ -33,7 +33,8 @@ export interface Cell<A> {
 
 /** What is known of a session without a look: what the one before saw last, or else what this one did. */
 export const knownOf = <A>({ base, key, text }: Stored<A>, queue: Queue<Kept<A>>): Found<A> =>
-  asFound(queue.seen ?? { key, text, contents: base })
+  // Whoever has logged out or renewed goes on under another key in the same queue.
+  asFound(queue.seen?.key === key ? queue.seen : { key, text, contents: base })
 
 /** Goes on from what was found, with the changes applied anew, and says whether another was faster. */
 export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): boolean => {
@@ -45,7 +46,9 @@ export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): b
 /** What to save of a session that is used now. */
 export const contentsToSave = <A>({ isUse }: Cell<A>, contents: Contents<A>, now: number): Contents<A> =>
   // Never back: a slower request must not end a session before the expiry that a faster one was promised.
-  isUse ? { ...contents, usedAt: Math.max(Math.floor(now), contents.usedAt) } : contents
+  isUse
+    ? { ...contents, usedAt: Math.max(Math.floor(now), contents.usedAt), former: undefined }
+    : { ...contents, former: undefined }
 
 /** Whether to look again, as what was found may be called off. */
 export type Patience = <A>(cell: Cell<A>, found: Found<A>) => boolean
@@ -80,7 +83,7 @@ export const withRenewal = <A>(
   deadline: number,
   changes: (startAnew: Change<A>) => ReadonlyArray<Change<A>>
 ): Stored<A> => {
-  const renewal: Renewal = state.renewal ?? { ...makeSecret(), sent: "nothing" }
+  const renewal: Renewal<A> = state.renewal ?? { ...makeSecret(), isBurying: false, sent: undefined }
   return withChanges(
     { ...state, renewal },
     changes({ _tag: "Update", apply: (contents) => ({ ...contents, deadline }) })

@@ -214,13 +214,17 @@ const add = Effect.fnUntraced(function* <A>(
   if (mine !== sent && cell.state.changes.length > 0) yield* commit(cell, store, queue)
 })
 
-/** The try that has arrived although it was not confirmed: nobody else has the key. */
+/**
+ * The try that has arrived although it was not confirmed. Nobody else has the key: if it is another text, somebody has
+ * changed what was listed.
+ */
 const findAdded = Effect.fnUntraced(function* <A>(cell: Cell<A>, store: Store, key: string) {
   const found = yield* cell.records.find(store, key)
   const { state } = cell
-  return state._tag === "New" && found._tag === "Session"
-    ? state.attempts.find(({ text }) => text === found.text)
-    : undefined
+  if (state._tag !== "New" || found._tag !== "Session") return
+  const { contents, text } = found
+  const changes = state.attempts.flatMap(({ changes }) => changes)
+  return state.attempts.find((sent) => sent.text === text) ?? { text, contents, changes }
 })
 
 /** Saves a session that is in the store. In few steps, as every request that changes something comes by here. */

@@ -31,6 +31,8 @@ export const destroy = Effect.fnUntraced(function* <A>(
     }
     case "Stored":
       isEnded = yield* records.end(store, state.key, knownOf(state, queue))
+      // A renewal that was not confirmed may have put it back.
+      if (!isEnded && state.base.former !== undefined) isEnded = yield* records.end(store, state.base.former, undefined)
       yield* leave(records, store, state.base.memberOf, state.key)
       break
     case "Ended":

@@ -38,9 +38,9 @@ export interface Envelope<A> {
 /** Not so for what `Schema.Any` lets through: a session without a value could never be opened. */
 const hasJson = (value: unknown): boolean => !["undefined", "function", "symbol"].includes(typeof value)
 
-// The last fields of a session: when it was used, and which write this is.
+// The last fields of a session: when it was used, what it was renewed from, and which write this is.
 const tailStart = ',"usedAt":'
-const tailShape = /^,"usedAt":(-?\d+),"write":"\w+"\}$/
+const tailShape = /^,"usedAt":(-?\d+)(?:,"former":"[\w-]+")?,"write":"\w+"\}$/
 
 /** The text up to the fields that every write changes; all of it, if it ends in any other way. */
 const bodyOf = (text: string): string => {
@@ -89,7 +89,7 @@ type Parsed = Readonly<Record<PropertyKey, unknown>>
 
 /** All but the value, or the name of the field that does not fit. By hand: a schema of them takes four times as long. */
 const readFields = (parsed: Parsed): Omit<Contents<unknown>, "value"> | string => {
-  const { createdAt, deadline, idleTimeout, issuedAt, memberOf, rememberMe, usedAt } = parsed
+  const { createdAt, deadline, former, idleTimeout, issuedAt, memberOf, rememberMe, usedAt } = parsed
   if (!isInstant(createdAt)) return "createdAt"
   if (!isInstant(issuedAt)) return "issuedAt"
   if (!isInstant(usedAt)) return "usedAt"
@@ -98,9 +98,11 @@ const readFields = (parsed: Parsed): Omit<Contents<unknown>, "value"> | string =
   if (!isFlag(rememberMe)) return "rememberMe"
   if (!isFlag(parsed.pending)) return "pending"
   if (!isKeys(memberOf)) return "memberOf"
+  if (former !== undefined && typeof former !== "string") return "former"
   return {
     createdAt,
     deadline,
+    former,
     idleTimeout,
     issuedAt,
     memberOf: memberOf ?? [],
@@ -124,7 +126,7 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
       Effect.catchEager((error) => unfit(error.message)),
       Effect.flatMapEager((value) => {
         if (!hasJson(value)) return unfit("It has no JSON")
-        // What is undefined is left out of the JSON. `bodyOf` goes by the order of the last two.
+        // What is undefined is left out of the JSON. `bodyOf` goes by the order of the last three.
         const envelope = {
           version: 1,
           session: key,
@@ -137,6 +139,7 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
           memberOf: contents.memberOf.length > 0 ? contents.memberOf : undefined,
           value,
           usedAt: contents.usedAt,
+          former: contents.former,
           write: makeId()
         }
         return Effect.succeed(JSON.stringify(envelope))

@@ -15,7 +15,8 @@ import { hashToken, isToken } from "./token.ts"
 /** A session that is held for a merge. */
 interface Claim<A> {
   readonly merge: Merge<A>
-  /** The tombstone that holds it. */
+  /** What it was, and the tombstone that holds it. */
+  readonly text: string
   readonly hold: string
 }
 
@@ -60,9 +61,10 @@ export const whileHeld = Effect.fnUntraced(function* <A>(
     return yield* Effect.ignore(Effect.onError(release(cell, store, claims, key), again))
   }
   yield* Effect.onError(restore(cell, store, claims), () =>
-    // To be put back by the next try.
-    Effect.sync(() => {
+    Effect.suspend(() => {
+      // To be put back by the next try, if there is one.
       cell.state = before
+      return bestEffort(restore(cell, cell.store, claims))
     })
   )
 })
@@ -111,7 +113,7 @@ const toHold = Effect.fnUntraced(function* <A>(
   }
   const hold = makeHold(records.key, successor, merge.id, other.text)
   const claimed = withOther(merge, other)
-  claims.set(merge.id, { merge: claimed, hold })
+  claims.set(merge.id, { merge: claimed, text: other.text, hold })
   // Its own hold, left by an earlier try, is written again: what still is on its way must not find what it expects.
   return write(found.text, hold, records.expiryOf(other.contents), claimed)
 })
@@ -140,7 +142,9 @@ const release = <A>(
   claims: ReadonlyMap<string, Claim<A>>,
   successor: string
 ): Effect.Effect<void, SessionError> =>
-  settle(records, store, claims, (_, now) => [makeTombstone(records.key, successor), graveEnd(now)])
+  settle(records, store, claims, ({ hold }, found, now) =>
+    found === hold ? [makeTombstone(records.key, successor), graveEnd(now)] : undefined
+  )
 
 /** Puts back what is still held. */
 const restore = <A>(
@@ -148,24 +152,26 @@ const restore = <A>(
   store: Store,
   claims: ReadonlyMap<string, Claim<A>>
 ): Effect.Effect<void, SessionError> =>
-  settle(records, store, claims, ({ contents, text }) => [restamp(text), records.expiryOf(contents)])
+  settle(records, store, claims, ({ hold, merge, text }, found) =>
+    // What it was is written again too, so that a hold which is still on its way does not arrive.
+    found === hold || found === text ? [restamp(text), records.expiryOf(merge.other.contents)] : undefined
+  )
 
-/** Puts something in the place of each hold that is still there: neither sealed by a log-out nor gone. */
+/** Puts something in the place of what stands under the key of each claim, unless that is sealed by a log-out, or gone. */
 const settle = <A>(
   records: Records<A>,
   store: Store,
   claims: ReadonlyMap<string, Claim<A>>,
-  instead: (other: Kept<A>, now: number) => readonly [text: string, expiry: DateTime.Utc]
+  instead: (claim: Claim<A>, found: string, now: number) => readonly [text: string, expiry: DateTime.Utc] | undefined
 ): Effect.Effect<void, SessionError> =>
   Effect.clockWith((clock) =>
     Effect.forEach(
       claims.values(),
-      ({ hold, merge: { other } }) =>
-        records.change(store, other.key, undefined, (found) => {
-          const [text, expiry] = instead(other, clock.currentTimeMillisUnsafe())
-          return Effect.succeed(
-            found._tag === "Tombstone" && found.text === hold ? write(hold, text, expiry, undefined) : done(undefined)
-          )
+      (claim) =>
+        records.change(store, claim.merge.other.key, undefined, (found) => {
+          if (found._tag === "Nothing") return Effect.succeed(done(undefined))
+          const next = instead(claim, found.text, clock.currentTimeMillisUnsafe())
+          return Effect.succeed(next === undefined ? done(undefined) : write(found.text, next[0], next[1], undefined))
         }),
       { discard: true }
     )

@@ -136,7 +136,8 @@ export class Records<A> {
       deadline: this.deadlineAt(now),
       idleTimeout: undefined,
       rememberMe: false,
-      memberOf: []
+      memberOf: [],
+      former: undefined
     }
   }
 
@@ -305,7 +306,7 @@ const endLine = Effect.fnUntraced(function* <A>(
   while (key !== undefined && !visited.has(key)) {
     visited.add(key)
     const find = Effect.flatMap(store.find(key), (held) => self.inspect(held))
-    const next: { readonly isEnded: boolean; readonly successor?: string } = yield* changeLoop(
+    const next: { readonly isEnded: boolean; readonly next?: string | undefined } = yield* changeLoop(
       store,
       key,
       find,
@@ -313,7 +314,7 @@ const endLine = Effect.fnUntraced(function* <A>(
       found
     )
     isEnded ||= next.isEnded
-    key = next.successor
+    key = next.next
     found = undefined
   }
   return isEnded
@@ -324,12 +325,16 @@ const stepToEnd = <A>(self: Records<A>, found: Found<A>, grave: DateTime.Utc) =>
   switch (found._tag) {
     case "Nothing":
       return done({ isEnded: false })
-    case "Session":
     case "Undecodable":
       return remove(found.text, { isEnded: true })
+    case "Session":
+      // To remove what a renewal has not handed out yet ends nothing.
+      return found.isPending
+        ? remove(found.text, { isEnded: false, next: found.contents.former })
+        : remove(found.text, { isEnded: true })
     case "Tombstone": {
       const { isSealed, successor, text } = found
-      const result = { isEnded: false, successor }
+      const result = { isEnded: false, next: successor }
       return isSealed ? done(result) : write(text, makeSealed(self.key, successor), grave, result)
     }
   }

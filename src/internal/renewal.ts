@@ -31,6 +31,7 @@ import {
   graveEnd,
   look,
   type Records,
+  remove,
   type Step,
   type Store,
   wait,
@@ -82,11 +83,21 @@ const takeOut = <A>(
   )
 }
 
-/** Notes what is being asked of the store, for what has to be put back if it fails, now or in a later try. */
-const note = <A>(cell: Cell<A>, sent: Renewal["sent"]): void => {
+/** Notes what is being asked of the store, for what has to be put back or taken up if it fails, now or in a later try. */
+const note = <A>(cell: Cell<A>, asked: Pick<Renewal<A>, "isBurying" | "sent">): void => {
   const { state } = cell
-  if (state._tag !== "Stored" || state.renewal === undefined || state.renewal.sent === "session") return
-  cell.state = { ...state, renewal: { ...state.renewal, sent } }
+  if (state._tag === "Stored" && state.renewal !== undefined) {
+    cell.state = { ...state, renewal: { ...state.renewal, ...asked } }
+  }
+}
+
+const renewalOf = <A>({ state }: Cell<A>): Renewal<A> | undefined =>
+  state._tag === "Stored" ? state.renewal : undefined
+
+/** The session under its new key, as it is confirmed, and the changes that are in it. */
+interface Moved<A> {
+  readonly kept: Kept<A>
+  readonly made: ReadonlyArray<Change<A>>
 }
 
 /** The three steps. `undefined` if the session has ended. */
@@ -95,9 +106,12 @@ const move = Effect.fnUntraced(function* <A>(
   store: Store,
   known: Found<A>,
   secret: Secret
-): Effect.fn.Return<{ readonly kept: Kept<A>; readonly made: ReadonlyArray<Change<A>> } | undefined, SessionError> {
+): Effect.fn.Return<Moved<A> | undefined, SessionError> {
   const { records, state } = cell
   if (state._tag !== "Stored") return
+  // If an earlier try has come as far as that, its session may have arrived.
+  const arrived = yield* adopt(cell, store, secret)
+  if (arrived !== undefined) return arrived
   let found: Found<A> | undefined = known
   while (true) {
     const patience = makePatience()
@@ -108,10 +122,9 @@ const move = Effect.fnUntraced(function* <A>(
     )
     // A revocation that came in between has taken it out of its index, or will find it there.
     if (pending === undefined || !(yield* confirm(store, pending.contents, secret.key))) {
-      yield* store.delete(secret.key)
+      yield* removeOwn(cell, store, secret)
       return
     }
-    note(cell, "session")
     const kept: Kept<A> | "Gone" | undefined = yield* finish(cell, store, secret, pending)
     if (kept === undefined) return
     if (kept !== "Gone") return { kept, made: pending.made }
@@ -119,6 +132,29 @@ const move = Effect.fnUntraced(function* <A>(
     found = undefined
   }
 })
+
+/** The session that an earlier try has sent, if it arrived. Somebody may have changed it since, as it stood in a list. */
+const adopt = Effect.fnUntraced(function* <A>(
+  cell: Cell<A>,
+  store: Store,
+  { key }: Secret
+): Effect.fn.Return<Moved<A> | undefined, SessionError> {
+  const sent = renewalOf(cell)?.sent
+  if (sent === undefined) return
+  const found = yield* cell.records.find(store, key)
+  if (found._tag !== "Session" || found.isPending) return
+  return { kept: { key, text: found.text, contents: found.contents }, made: sent.made }
+})
+
+/** Removes what this renewal has made, and says whether nothing is left of it. What others go on with, stays. */
+const removeOwn = <A>(cell: Cell<A>, store: Pick<Store, "find" | "replace">, { key }: Secret) =>
+  cell.records.change(store, key, undefined, (found) =>
+    Effect.succeed(
+      found._tag === "Session" && (found.isPending || found.text === renewalOf(cell)?.sent?.text)
+        ? remove(found.text, true)
+        : done(found._tag === "Nothing")
+    )
+  )
 
 /** The first step, and what is to be written for the second. */
 const toBury = Effect.fnUntraced(function* <A>(
@@ -146,7 +182,7 @@ const toBury = Effect.fnUntraced(function* <A>(
   if (!(yield* join(cell.records, store, contents, joining))) return done(undefined)
   const pending = yield* prepare(cell, store, secret)
   // Its own tombstone, left by an earlier try, is written again: a log-out may seal it while the first step is taken.
-  note(cell, "tombstone")
+  note(cell, { isBurying: true, sent: renewalOf(cell)?.sent })
   return write(found.text, tombstone, graveEnd(yield* Clock.currentTimeMillis), pending)
 })
 
@@ -161,7 +197,8 @@ const prepare = Effect.fnUntraced(function* <A>(
   const contents = {
     ...contentsToSave(cell, state.contents, now),
     issuedAt: Math.floor(now),
-    memberOf: keysOf(records, state.contents.value)
+    memberOf: keysOf(records, state.contents.value),
+    former: state._tag === "Stored" ? state.key : undefined
   }
   const text = yield* records.envelope.encode(contents, { isPending: true })
   let isThere = false
@@ -178,12 +215,14 @@ const prepare = Effect.fnUntraced(function* <A>(
 
 /** The third step, if what the first one created is still there. */
 const finish = Effect.fnUntraced(function* <A>(
-  { records }: Cell<A>,
+  cell: Cell<A>,
   store: Store,
   { key }: Secret,
-  { contents, text }: Pending<A>
+  { contents, made, text }: Pending<A>
 ): Effect.fn.Return<Kept<A> | "Gone" | undefined, SessionError> {
+  const { records } = cell
   const kept = { key, text: yield* records.envelope.encode(contents), contents }
+  note(cell, { isBurying: true, sent: { text: kept.text, made } })
   return yield* records.change<Kept<A> | "Gone" | undefined, never>(store, key, asFound({ ...kept, text }), (found) =>
     Effect.succeed(stepToFinish(records, found, text, kept))
   )
@@ -208,7 +247,7 @@ const stepToFinish = <A>(
  */
 const putBack = <A>(cell: Cell<A>, secret: Secret): Effect.Effect<void> => {
   const { records, state, store } = cell
-  if (state._tag !== "Stored" || state.renewal === undefined || state.renewal.sent === "nothing") return Effect.void
+  if (state._tag !== "Stored" || state.renewal === undefined || !state.renewal.isBurying) return Effect.void
   const { sent } = state.renewal
   const tombstone = makeTombstone(records.key, secret.key)
   // Another write than the one that was loaded, so that a tombstone which is still on its way does not arrive.
@@ -223,7 +262,8 @@ const putBack = <A>(cell: Cell<A>, secret: Secret): Effect.Effect<void> => {
       )
     )
   )
-  // First, or a new session would stay whose token nobody has. A pending one goes by itself.
-  const remove = store.delete(secret.key)
-  return bestEffort(Effect.andThen(sent === "session" ? remove : Effect.ignore(remove), restore))
+  // First, or a new session would stay whose token nobody has. One that is still pending goes by itself.
+  const removed = removeOwn(cell, store, secret)
+  const isRemoved = sent === undefined ? Effect.orElseSucceed(removed, () => true) : removed
+  return bestEffort(Effect.flatMap(isRemoved, (isGone) => (isGone ? restore : Effect.void)))
 }

@@ -25,6 +25,8 @@ export interface Contents<A> {
   readonly rememberMe: boolean
   /** The index records that name it. */
   readonly memberOf: ReadonlyArray<string>
+  /** The key that it had before, from its renewal until it is saved again: a log-out ends what is there as well. */
+  readonly former: string | undefined
 }
 
 /** A session under its key, as the store has it. */
@@ -58,9 +60,11 @@ export interface Secret {
 }
 
 /** A renewal that the next commit makes, or has begun. */
-export interface Renewal extends Secret {
-  /** How far it has come, as far as is known: what was asked of the store may or may not have arrived. */
-  readonly sent: "nothing" | "tombstone" | "session"
+export interface Renewal<A> extends Secret {
+  /** Whether a tombstone was sent, which may or may not have arrived. */
+  readonly isBurying: boolean
+  /** The session as it was sent for good, which may or may not have arrived either. */
+  readonly sent: { readonly text: string; readonly made: ReadonlyArray<Change<A>> } | undefined
 }
 
 /** A write that was sent to the store and not confirmed. If it is found there, these changes have been made. */
@@ -98,7 +102,7 @@ export interface Stored<A> extends Changing<A> {
   readonly token: string | undefined
   readonly text: string
   /** What `renewToken` asked for. */
-  readonly renewal: Renewal | undefined
+  readonly renewal: Renewal<A> | undefined
 }
 
 /** Logged out, renewed elsewhere or expired: what is still changed is saved nowhere. */
