@@ -7,7 +7,7 @@ import { isUnchanged, touch } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
 import { changeOf, confirm, join, keysOf, leave } from "./indexes.ts"
 import { whileHeld } from "./merging.ts"
-import { done, type Found, longAgo, look, type Step, type Store, wait, write } from "./records.ts"
+import { done, type Found, graveEnd, longAgo, look, type Step, type Store, wait, write } from "./records.ts"
 import { renew } from "./renewal.ts"
 import {
   type Attempt,
@@ -172,7 +172,9 @@ const attempt = <A>(
   if (state._tag === "Stored" && changes.length === 0) {
     return Effect.succeed({ text: touch(state.text, contents.usedAt), contents, changes })
   }
-  return Effect.mapEager(cell.records.envelope.encode(contents), (text) => ({ text, contents, changes }))
+  // Without its changes, a new session is not listed yet.
+  const isPending = state._tag === "New" && changes === nothing
+  return Effect.mapEager(cell.records.envelope.encode(contents, { isPending }), (text) => ({ text, contents, changes }))
 }
 
 /** Notes that a write is being sent, so that it is recognised if it arrives and is not confirmed. */
@@ -182,7 +184,7 @@ const note = <A>(cell: Cell<A>, sent: Attempt<A>): void => {
   cell.state = { ...state, attempts: [...state.attempts, sent] }
 }
 
-/** Adds a new session, with all of its changes or with none. */
+/** Adds a new session, with all of its changes, or pending and with none. */
 const add = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
@@ -200,7 +202,8 @@ const add = Effect.fnUntraced(function* <A>(
   const joining = { key, former: undefined, openedAt: cell.openedAt, memberOf: nothing }
   if (!(yield* join(records, store, sent.contents, joining))) return endCell(cell, undefined, queue)
   if (undecodable !== undefined) yield* store.replace(undecodable.key, undecodable.text, "", longAgo)
-  const isAdded = yield* store.create(key, sent.text, records.expiryOf(sent.contents))
+  const expiry = changes === nothing ? graveEnd(now) : records.expiryOf(sent.contents)
+  const isAdded = yield* store.create(key, sent.text, expiry)
   const mine = isAdded ? sent : yield* findAdded(cell, store, key)
   const current = cell.state
   if (mine === undefined || current._tag !== "New") return endCell(cell, undefined, queue)
@@ -264,8 +267,9 @@ const toSave = <A>(
 ): Effect.Effect<Step<Outcome<A> | "Moved" | undefined>> => {
   const { isUse, records, state } = cell
   if (state._tag !== "Stored") return Effect.succeed(done(undefined))
+  const isOwnPending = found._tag === "Session" && found.isPending && found.text === state.text
   // Others may have kept it alive.
-  if (!records.isActive(found, now)) return Effect.succeed(isFresh ? done(undefined) : look)
+  if (!records.isActive(found, now) && !isOwnPending) return Effect.succeed(isFresh ? done(undefined) : look)
   const kept = { key: state.key, text: found.text, contents: found.contents }
   const isConflict = rebaseCell(cell, state, kept)
   // What another made of it may belong to somebody else.
