@@ -14,6 +14,7 @@ import {
   applyAll,
   type Change,
   type Contents,
+  change,
   type Kept,
   type New,
   type Secret,
@@ -54,13 +55,13 @@ export const commit = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): E
 const commitStored = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): Effect.Effect<void, SessionError> => {
   const { records, seal, state } = cell
   if (state._tag !== "Stored") return Effect.void
-  const change = changeOf(records, state.base, state.contents)
-  if (seal !== "open" && (change === "renew" || state.renewal !== undefined)) {
+  const belonging = changeOf(records, state.base, state.contents)
+  if (seal !== "open" && (belonging === "renew" || state.renewal !== undefined)) {
     // Never under the old token, if it belongs to another from now on.
-    return change === "renew" ? warnOfSeal(cell) : Effect.andThen(warnOfSeal(cell), save(cell, store, queue, state))
+    return belonging === "renew" ? warnOfSeal(cell) : Effect.andThen(warnOfSeal(cell), save(cell, store, queue, state))
   }
   if (state.renewal !== undefined) return renew(cell, store, queue, state.renewal)
-  switch (change) {
+  switch (belonging) {
     case "none":
       return save(cell, store, queue, state)
     case "join":
@@ -124,10 +125,10 @@ const commitNew = Effect.fnUntraced(function* <A>(
   if (!current.changes.some(({ _tag }) => _tag === "Merge"))
     return yield* add(cell, store, queue, secret, current.changes)
   // What merges has to be in the store: a log-out of the other leads to it.
-  yield* Effect.andThen(
-    add(cell, store, queue, secret, nothing),
-    Effect.suspend(() => commit(cell, store, queue))
-  )
+  yield* add(cell, store, queue, secret, nothing)
+  // Something to save also if there is nothing left to merge: it is not to stay pending.
+  cell.state = change(cell.state, { _tag: "Update", apply: (contents) => contents })
+  yield* commit(cell, store, queue)
 })
 
 const nothing: ReadonlyArray<never> = []
