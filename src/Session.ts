@@ -26,6 +26,9 @@
  * that took over. It stands for a minute. `ended` is `true` after a log-out by the old token; `held` and `merge` are there
  * while a merge is under way.
  *
+ * An index record stands under `index:` and a hash of what it is for: `version`, `index`, the key of the class; `members`,
+ * the ids of the sessions that it names; `revokedAt`, when all of them were ended last; and `write`.
+ *
  * @module
  */
 import {
@@ -80,7 +83,7 @@ export interface Session<A> {
   /** The value, with every change that was made through this session. */
   readonly get: Effect.Effect<A>
 
-  /** Replaces the value, also that of a request that is faster. Prefer `update`, which keeps what others changed. */
+  /** Replaces the value, even if another request has changed it meanwhile. Prefer `update`, which keeps what others changed. */
   readonly set: (value: A) => Effect.Effect<void>
 
   /** Changes the value by a pure function, which may be applied again to a newer value at commit. */
@@ -143,7 +146,7 @@ export interface Session<A> {
   /** Asks the carrier of the token to keep it for longer than one browser session, or to stop doing so. */
   readonly setRememberMe: (rememberMe: boolean) => Effect.Effect<void>
 
-  /** Sets the instant at which this session ends, however much it is used. One in the past ends it at the commit. */
+  /** Sets the instant at which this session ends, however much it is used. An instant in the past ends it at the next commit. */
   readonly setDeadline: (deadline: DateTime.DateTime) => Effect.Effect<void>
 
   /**
@@ -157,14 +160,17 @@ export interface Session<A> {
    * still active. If it is not, `status` is `"ended"` from then on.
    *
    * **When to use**: in what holds a session for longer than a request, such as a WebSocket, to see what others changed and
-   * whether they logged out. A session that was never committed is in no store that could tell: `true`. After `destroy`: `false`.
+   * whether they logged out.
+   *
+   * **Details**: `true` for a session that was never committed, which is in no store that could tell; `false` after
+   * `destroy`.
    */
   readonly reload: Effect.Effect<boolean, SessionError>
 
   /**
    * The secret that opens this session; until a renewal is committed, the old one. `none` before the first commit, after
-   * `destroy`, after it has ended, and in a session out of the stream `sessions`, unless it was renewed: the store knows no
-   * tokens.
+   * `destroy`, after it has ended, and in a session that was listed or found by its id, unless it was renewed: the store
+   * knows no tokens.
    */
   readonly token: Effect.Effect<Option.Option<Redacted.Redacted<string>>>
 
@@ -205,8 +211,8 @@ export interface Session<A> {
    * has ended since it was opened.
    *
    * Returns token and expiry for the carrier: `none` if the session is known to have ended, or was new and is unchanged or
-   * past its deadline, or came out of the stream `sessions` and was not renewed. A commit that has nothing to save asks nothing of the store,
-   * and so does not know whether the session has ended elsewhere since it was opened.
+   * past its deadline, or was listed or found by its id and was not renewed. A commit that has nothing to save asks nothing
+   * of the store, and so does not know whether the session has ended elsewhere since it was opened.
    *
    * **Details**: commits of one session take turns within a process, so that each needs one write, however many come at
    * once. Between processes, the one that loses waits a moment before its second new try, and longer each time.
@@ -346,6 +352,9 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
    * was under way: a log-in whose request began before it saves nothing, and a renewal ends. A session that is spared goes
    * on. With the clocks of several servers apart, "before" is off by as much.
    *
+   * **Gotchas**: a log-in of the same handler that is not committed yet is one that was under way, also if you name it as
+   * `except`: `commit` it first. Without `except`, `destroy` this session too, so that its cookie goes.
+   *
    * **Errors**: if the store fails, call it again: it goes on with what is left.
    */
   readonly destroyAllOf: (
@@ -368,8 +377,8 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
  * Makes a session class: a service tag whose service is a {@link Session}, typed by a schema.
  *
  * **Details**: the key names the class in the data of its sessions, so to change it ends all of them. Throws a
- * `TypeError` if the lifetime or the idle timeout is not longer than zero, the lifetime is longer than a thousand years, or
- * the touch interval is not shorter than the idle timeout.
+ * `TypeError` if the lifetime or the idle timeout is not longer than zero, the lifetime is longer than a thousand years,
+ * the touch interval is not shorter than the idle timeout, or `maxSessions` has a number below one.
  *
  * @example
  * ```ts
