@@ -116,6 +116,8 @@ export interface Counts {
   expired: number
   /** A change that a commit made again because somebody else wrote between its first write, which failed, and its next. */
   doubledAfterOthers: number
+  /** A merge met a failure and was tried again, and others wrote in between: its value may be in two sessions. */
+  mergedTwiceAfterOthers: number
   /** A response with an older token arrived after one with a newer token. */
   staleCookies: number
   browsersChecked: number
@@ -132,6 +134,7 @@ export interface Counts {
 export const noCounts = (): Counts => ({
   expired: 0,
   doubledAfterOthers: 0,
+  mergedTwiceAfterOthers: 0,
   staleCookies: 0,
   browsersChecked: 0,
   endedBeforeHandedOut: 0,
@@ -283,6 +286,7 @@ export class Model {
     }
     if (!isActiveSession(held) || after === undefined) return
     const line = root(known.line)
+    if (caller?.touch !== false) line.lastUse = Math.max(line.lastUse, calledAt)
     if (line.isEnded && !known.isHanded && known.creator === caller?.id) {
       // It was listed before its first commit was confirmed, and ended; that commit comes after the log-out.
       line.isEnded = false
@@ -439,15 +443,45 @@ export class Model {
    * A commit said that its session had ended. It may have met a tombstone, or a hold, that was taken back afterwards: then
    * the changes were refused. `writes` had reached the store when that session was opened.
    */
-  onDropped(key: string | undefined, changes: ReadonlyArray<number>, openedAt: number, writes: number): void {
+  onDropped(
+    caller: Pick<Caller, "id" | "key">,
+    changes: ReadonlyArray<number>,
+    openedAt: number,
+    writes: number
+  ): void {
     if (changes.length === 0) return
-    const known = key === undefined ? undefined : this.keys.get(key)
+    const known = caller.key === undefined ? undefined : this.keys.get(caller.key)
     if (known === undefined) {
       const hasExpired = this.#options.now() - openedAt > (this.#options.idleTimeout ?? this.#options.lifetime)
-      if (!hasExpired)
+      // Somebody found it in the list before its first commit was confirmed.
+      const wasEnded = [...this.keys.values()].some(
+        ({ creator, line }) => creator === caller.id && root(line).endings > 0
+      )
+      if (!hasExpired && !wasEnded)
         this.fail("a change was dropped without a reason", `change ${changes.join(", ")} of a new session`)
     } else if (this.isActive(known.key) && known.activeSince <= writes) {
       this.fail("a change was dropped without a reason", `change ${changes.join(", ")}, ${known.name} is active`)
+    }
+  }
+
+  /**
+   * A commit with a merge met a failure, and was tried again. Its first try may have arrived. If others have gone on from
+   * there, or have merged the same session meanwhile, the value may be in two places.
+   */
+  onMergeUnclear(caller: Pick<Caller, "id" | "key">, merges: ReadonlyArray<string>, writes: number): void {
+    const isTouched = [...this.keys.values()].some(
+      (known) =>
+        [caller.key, ...merges].some((key) => key !== undefined && this.areOneLine(key, known.key)) &&
+        known.writers.some(({ at, by }) => at > writes && by !== caller.id)
+    )
+    if (!isTouched) return
+    this.counts.mergedTwiceAfterOthers++
+    this.#allowTwo(merges)
+  }
+
+  #allowTwo(merges: ReadonlyArray<string>): void {
+    for (const change of this.#changes.values()) {
+      change.mayBeInTwo ||= [...change.seenUnder].some((under) => merges.some((key) => this.areOneLine(under, key)))
     }
   }
 
@@ -503,7 +537,7 @@ export class Model {
   }
 
   /** Nobody will learn what became of the commit of this request. `isHopeless` if more than one thing went wrong in it. */
-  onGivenUp(caller: Caller, merges: Iterable<string>, isHopeless: boolean): void {
+  onGivenUp(caller: Caller, merges: ReadonlyArray<string>, isHopeless: boolean): void {
     this.#gaveUp.add(caller.id)
     for (const known of this.keys.values()) {
       if (known.creator !== caller.id && known.key !== caller.key) continue
@@ -516,10 +550,8 @@ export class Model {
       if (line === undefined) continue
       line.isMaybeMerged = true
       line.isHopeless ||= isHopeless
-      for (const change of this.#changes.values()) {
-        change.mayBeInTwo ||= [...change.seenUnder].some((under) => this.areOneLine(under, key))
-      }
     }
+    this.#allowTwo(merges)
   }
 
   /** The clock may have ended sessions. */

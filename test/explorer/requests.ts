@@ -328,7 +328,7 @@ export class Request {
     if (Option.isNone(yield* this.#attempt("commit", session.commit))) return false
     const hasEnded = peek(session.status) === "ended"
     this.#say(() => `is told that it is ${hasEnded ? "not " : ""}saved`)
-    if (hasEnded) model.onDropped(key, [change], this.startedAt, this.#writes)
+    if (hasEnded) model.onDropped({ id: this.plan.id, key }, [change], this.startedAt, this.#writes)
     else model.onListedCommitted(key, [change])
     return true
   }
@@ -345,7 +345,8 @@ export class Request {
     if (Option.isNone(committed.value)) {
       const status = peek(session.status)
       this.#say(() => `commit: none, ${status}`)
-      model.onDropped(this.key, changes, this.startedAt, this.#writes)
+      model.onDropped(this.caller, changes, this.startedAt, this.#writes)
+      this.#noteMerges()
       this.#merges.clear()
       return this.#respond(status === "destroyed" && this.token !== undefined ? "removed" : "untouched")
     }
@@ -355,12 +356,18 @@ export class Request {
     model.onCommitted(key, changes, this.caller, this.#taken(session))
     this.#say(() => `commit: the token of ${model.nameOf(key)}${isTokenNew ? ", a new one" : ""}`)
     this.#world.handOut(text)
+    this.#noteMerges()
     this.#merges.clear()
     this.key = key
     if (logIn !== undefined) this.#told = { _tag: "LogIn", user: logIn, key }
     model.checkIdle(key, this.startedAt, this.plan.touch)
     const isSent = isLast && (isTokenNew || (isExpiryNew && this.#world.plan.isPersistent))
     return this.#respond(isSent ? { token: text } : "untouched")
+  }
+
+  #noteMerges(): void {
+    if (this.#merges.size === 0 || this.#mostFaults === 0) return
+    this.#world.model.onMergeUnclear(this.caller, [...this.#merges.keys()], this.#writes)
   }
 
   /** What its merges brought, of what the session holds now. A merge of what had ended brings nothing. */
@@ -390,7 +397,7 @@ export class Request {
   giveUp(): Response {
     this.#say(() => "gives up")
     if (this.#isUnderWay || this.#merges.size > 0)
-      this.#world.model.onGivenUp(this.caller, this.#merges.keys(), this.#mostFaults > 1)
+      this.#world.model.onGivenUp(this.caller, [...this.#merges.keys()], this.#mostFaults > 1)
     return { isOk: false, cookie: "untouched", told: undefined, isUnclear: this.#meansToTell }
   }
 

@@ -15,6 +15,9 @@ import { CurrentCaller, makeVirtualStore, type PlantedFault } from "./virtualSto
 /** Longer than a renewal may be pending, and a tombstone stands. */
 const grace = 61_000
 
+/** Most schedules have about a hundred. */
+const mostEvents = 3000
+
 export interface Outcome {
   readonly violations: ReadonlyArray<Violation>
   readonly history: ReadonlyArray<string>
@@ -122,7 +125,11 @@ class Run {
       })
     }
     const goOn = () => this.#model.violations.length === 0
-    run(goOn)
+    let events = 0
+    run(() => {
+      if (++events > mostEvents) this.#model.fail("it never came to rest", `${mostEvents} events`)
+      return goOn()
+    })
     if (goOn()) this.#checkBrowsers()
     this.#simulation.jump(grace)
     if (goOn()) this.#model.checkEnd()

@@ -1,0 +1,58 @@
+/**
+ * Explores schedules of requests, and sees to it that the explorer finds faults that are planted.
+ */
+import { readFileSync, writeFileSync } from "node:fs"
+import { cp, mkdtemp, rm } from "node:fs/promises"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as effectSessions from "effect-sessions"
+import { explore, print, shrink } from "./explorer/explore.ts"
+import { makeSubject, type Subject } from "./explorer/subject.ts"
+import type { PlantedFault } from "./explorer/virtualStore.ts"
+
+const schedules = process.env.EXPLORER_SCHEDULES === undefined ? 2000 : Number(process.env.EXPLORER_SCHEDULES)
+const seed =
+  process.env.EXPLORER_SEED === undefined ? Math.floor(Math.random() * 1e9) : Number(process.env.EXPLORER_SEED)
+
+const subject = makeSubject(effectSessions)
+
+describe("schedules of requests", () => {
+  it.each(["one", "many"] as const)(
+    `none of ${schedules} from seed ${seed} breaks a promise, with %s faults`,
+    (budget) => {
+      console.log(`explorer: ${schedules} schedules, ${budget} faults, from seed ${seed}`)
+      const { failures } = explore({ subject, seed, schedules, budget, stopAt: 1 })
+      assert.deepStrictEqual(
+        failures.map((failure) => print(shrink(failure, { subject }), { subject })),
+        []
+      )
+    }
+  )
+
+  it("are the same for the same seed", () => {
+    const once = () => explore({ subject, seed, schedules: 50, budget: "many" }).counts
+    assert.deepStrictEqual(once(), once())
+  })
+})
+
+/** What is found within 2,000 schedules, each time from the same seed. */
+const find = (subject: Subject, planted?: PlantedFault) =>
+  explore({ subject, planted, seed: 1, schedules: 2000, budget: "many", stopAt: 1 }).failures
+
+describe("a fault that is planted in the store is found", () => {
+  it.each([
+    "replace ignores what it expects",
+    "replace writes what is gone",
+    "replace forgets now and then",
+    "compare-and-delete deletes blindly",
+    "create overwrites",
+    "create says yes to an active one",
+    "find shows what has expired",
+    "find is behind"
+  ] satisfies ReadonlyArray<PlantedFault>)("%s", (planted) => {
+    const [failure] = find(subject, planted)
+    assert.isDefined(failure)
+    const shrunk = shrink(failure, { subject, planted })
+    assert.isAtMost(shrunk.plan.requests.length, failure.plan.requests.length)
+    assert.include(print(shrunk, { subject, planted }), failure.rule)
+  })
+})
