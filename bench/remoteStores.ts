@@ -13,8 +13,7 @@ import { PostgresServer, postgresClient, RedisServer, redisClient } from "../tes
 
 const rounds = Number(process.argv[2] ?? 61)
 const sessions = 250
-const data = new TextEncoder().encode(JSON.stringify({ userId: crypto.randomUUID(), note: "x".repeat(199) }))
-const text = new TextDecoder().decode(data)
+const text = JSON.stringify({ userId: crypto.randomUUID(), note: "x".repeat(199) })
 const tokens = Array.from({ length: sessions }, () =>
   Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64url")
 )
@@ -55,7 +54,7 @@ const measureRedis = Effect.gen(function* () {
   const millis = String(DateTime.toEpochMillis(expiry))
   yield* compare(
     "RedisStore commit",
-    (token) => store.commit(token, data, expiry),
+    (token) => store.commit(token, text, expiry),
     (token) => redis.send("SET", `bare:${token}`, text, "PXAT", millis)
   )
   yield* compare(
@@ -73,9 +72,9 @@ const measureSql = Effect.gen(function* () {
   yield* SqlStore.migrationWith({ table: "bare" })
   yield* compare(
     "SqlStore commit",
-    (token) => store.commit(token, data, expiry),
+    (token) => store.commit(token, text, expiry),
     (token) =>
-      sql`INSERT INTO bare (token, data, expiry) VALUES (${Buffer.from(token)}, ${data}, ${millis}) ON CONFLICT (token) DO UPDATE SET data = excluded.data, expiry = excluded.expiry`
+      sql`INSERT INTO bare (token, data, expiry) VALUES (${Buffer.from(token)}, ${Buffer.from(text)}, ${millis}) ON CONFLICT (token) DO UPDATE SET data = excluded.data, expiry = excluded.expiry`
   )
   yield* compare(
     "SqlStore find",

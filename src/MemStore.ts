@@ -118,11 +118,15 @@ const put = (
   entry: Entry.Entry,
   now: number
 ): TokenMap.TokenMap => {
-  const added = TokenMap.set(sessions, hash, token, entry)
-  if (bound === undefined || HashMap.size(added) <= bound.capacity) return added
-  // A session that nobody can find takes no place of one that somebody can.
-  if (!Entry.isActive(entry, now)) return sessions
-  return TokenMap.remove(added, hash, Eviction.evict(bound, sessions, hash, now))
+  if (bound === undefined || HashMap.size(sessions) < bound.capacity) return TokenMap.set(sessions, hash, token, entry)
+  // In one mutation, so that what both of them change of the tree is copied once.
+  return HashMap.mutate(sessions, (current) => {
+    TokenMap.set(current, hash, token, entry)
+    if (HashMap.size(current) <= bound.capacity) return
+    // A session that nobody can find takes no place of one that somebody can.
+    const evicted = Entry.isActive(entry, now) ? Eviction.evict(bound, sessions, hash, now) : token
+    TokenMap.remove(current, hash, evicted)
+  })
 }
 
 /** Says in metrics and logs what an update evicted. */

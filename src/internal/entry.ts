@@ -25,9 +25,16 @@ export const make = (data: string, expiry: number): Entry => {
   return [prefix, data].join("")
 }
 
+const word = (entry: Entry, index: number): number =>
+  (entry.charCodeAt(index) << 24) |
+  (entry.charCodeAt(index + 1) << 16) |
+  (entry.charCodeAt(index + 2) << 8) |
+  entry.charCodeAt(index + 3)
+
 /** The instant after which the session is expired, in milliseconds. */
 export const expiryOf = (entry: Entry): number => {
-  for (let i = 0; i < expiryLength; i++) bytes.setUint8(i, entry.charCodeAt(i))
+  bytes.setInt32(0, word(entry, 0))
+  bytes.setInt32(4, word(entry, 4))
   return bytes.getFloat64(0)
 }
 
