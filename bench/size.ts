@@ -8,7 +8,7 @@ import { gzipSync } from "node:zlib"
 import { build } from "esbuild"
 import manifest from "../package.json" with { type: "json" }
 
-const limit = 4_000
+const limit = 8_000
 
 /** What an application gets that has this one line. */
 const bundle = async (contents: string) => {
