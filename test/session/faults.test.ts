@@ -117,6 +117,16 @@ describe("Session", () => {
       })
     )
 
+    testFaults("asked for and tried again, takes the same new token", 3, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const { session } = yield* renewing
+        yield* failing(session.commit, n, fault)
+        yield* session.renewToken
+        yield* assertOne(yield* commit(session), { userId: "ada", visits: 2 })
+        assert.strictEqual((yield* activeFields).length, 1)
+      })
+    )
+
     testFaults("given up, is ended by a log-out by the old token, for good", 3, (fault) =>
       Effect.fnUntraced(function* (n) {
         const { session, token } = yield* renewing
@@ -397,6 +407,26 @@ describe("Session", () => {
         if (n < 3) assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
       })
     )
+
+    for (const fault of faults) {
+      for (const more of [1, 2]) {
+        test(`goes on from what it holds, if that is not put back: the store ${describeFault(fault)} 1, and ${more} later`, function* () {
+          const store = yield* VirtualStore
+          const { other, session, token } = yield* merging
+          store.plan(1, { when: "after", how: "hangs" })
+          const fiber = yield* Effect.forkChild(session.commit, { startImmediately: true })
+          yield* settle
+          store.plan(more, fault)
+          const interruption = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
+          yield* Effect.andThen(settle, TestClock.adjust("1 second"))
+          yield* Fiber.join(interruption)
+          store.heal()
+          assertSameToken(yield* commit(session), token)
+          yield* assertOne(token, { userId: "ada", visits: 2 })
+          assert.isFalse(yield* opens(other))
+        })
+      }
+    }
 
     test("puts the other back where this one turns out to have ended", function* () {
       const { other, session, token } = yield* merging

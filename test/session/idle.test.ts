@@ -340,6 +340,17 @@ describe("Session", () => {
       assert.isTrue(Option.isNone(yield* (yield* IdleSession.open(token)).token))
     })
 
+    test("writes nothing for changes that changed nothing, however long ago it was used", function* () {
+      const spy = yield* VirtualStore
+      const { token } = yield* stored(IdleSession)
+      yield* TestClock.adjust("15 minutes")
+      const polling = yield* IdleSession.open(token, { touch: false })
+      yield* polling.update((user) => ({ ...user }))
+      spy.calls.length = 0
+      assert.isFalse(Option.getOrThrow(yield* polling.commit).isExpiryNew)
+      assert.deepStrictEqual(spy.calls, ["find"])
+    })
+
     test("saves changes all the same, without moving the expiry", function* () {
       const { token } = yield* stored(IdleSession)
       yield* TestClock.adjust("15 minutes")

@@ -108,13 +108,14 @@ describe("Session", () => {
       )
 
       it.effect("a log-out ends the session also where two renew it at once", () =>
-        severalOrders(
+        everyOrder(
           Effect.gen(function* () {
             const { open, token } = yield* stored(UserSession)
             const sessions = [yield* open, yield* There.open(token)]
             const leaving = yield* open
             return { requests: [...sessions.map(renewed), leaving.destroy], check: assertNothingIsLeft }
-          })
+          }),
+          1
         )
       )
 
