@@ -1,13 +1,11 @@
 /**
  * Explores schedules of requests, and sees to it that the explorer finds faults that are planted.
  */
-import { readFileSync, writeFileSync } from "node:fs"
-import { cp, mkdtemp, rm } from "node:fs/promises"
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import * as effectSessions from "effect-sessions"
 import { explore, print, shrink } from "./explorer/explore.ts"
 import { makeSubject, type Subject } from "./explorer/subject.ts"
-import type { PlantedFault } from "./explorer/virtualStore.ts"
+import { type PlantedFault, plantedFaults } from "./explorer/virtualStore.ts"
 
 const schedules = process.env.EXPLORER_SCHEDULES === undefined ? 2000 : Number(process.env.EXPLORER_SCHEDULES)
 const seed =
@@ -39,16 +37,7 @@ const find = (subject: Subject, planted?: PlantedFault) =>
   explore({ subject, planted, seed: 1, schedules: 2000, budget: "many", stopAt: 1 }).failures
 
 describe("a fault that is planted in the store is found", () => {
-  it.each([
-    "replace ignores what it expects",
-    "replace writes what is gone",
-    "replace forgets now and then",
-    "compare-and-delete deletes blindly",
-    "create overwrites",
-    "create says yes to an active one",
-    "find shows what has expired",
-    "find is behind"
-  ] satisfies ReadonlyArray<PlantedFault>)("%s", (planted) => {
+  it.each(plantedFaults)("%s", (planted) => {
     const [failure] = find(subject, planted)
     assert.isDefined(failure)
     const shrunk = shrink(failure, { subject, planted })

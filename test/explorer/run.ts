@@ -16,7 +16,7 @@ import { CurrentCaller, makeVirtualStore, type PlantedFault } from "./virtualSto
 const grace = 61_000
 
 /** Most schedules have about a hundred. */
-const mostEvents = 3000
+const mostEvents = 1500
 
 export interface Outcome {
   readonly violations: ReadonlyArray<Violation>

@@ -24,15 +24,18 @@ export const CurrentCaller = Context.Reference<StoreCaller | undefined>("explore
 })
 
 /** Faults of a store that are planted to see whether they are found. */
-export type PlantedFault =
-  | "replace ignores what it expects"
-  | "replace writes what is gone"
-  | "replace forgets now and then"
-  | "compare-and-delete deletes blindly"
-  | "create overwrites"
-  | "create says yes to an active one"
-  | "find shows what has expired"
-  | "find is behind"
+export const plantedFaults = [
+  "replace ignores what it expects",
+  "replace writes what is gone",
+  "replace forgets now and then",
+  "compare-and-delete deletes blindly",
+  "create overwrites",
+  "create says yes to an active one",
+  "find shows what has expired",
+  "find is behind"
+] as const
+
+export type PlantedFault = (typeof plantedFaults)[number]
 
 export interface VirtualStoreOptions {
   readonly simulation: Simulation
