@@ -61,8 +61,8 @@ const countRows = (filename: string, table = "sessions") =>
   )
 
 const internals = Effect.promise(async () => ({
-  ...(await import("../src/sqlite/internal/database.ts")),
-  ...(await import("../src/sqlite/internal/sessions.ts"))
+  ...(await import("../src/sqlite/database.ts")),
+  ...(await import("../src/sqlite/sessions.ts"))
 }))
 
 const program = fileURLToPath(new URL("sqliteProcess.ts", import.meta.url))

@@ -11,10 +11,10 @@ import { resolve } from "node:path"
 import { type Duration, Effect, Layer } from "effect"
 import * as Cleanup from "../internal/cleanup.ts"
 import { SessionStore, SessionStoreError } from "../SessionStore.ts"
-import * as Checkpoints from "./internal/checkpoints.ts"
-import * as Database from "./internal/database.ts"
-import * as Sessions from "./internal/sessions.ts"
+import * as Checkpoints from "./checkpoints.ts"
+import * as Database from "./database.ts"
 import type { SqliteStoreError } from "./SqliteStoreError.ts"
+import * as Sessions from "./sessions.ts"
 
 /**
  * What a {@link SqliteStore} may be told.

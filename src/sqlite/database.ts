@@ -6,7 +6,7 @@ import { closeSync, openSync } from "node:fs"
 import process from "node:process"
 import type { DatabaseSync } from "node:sqlite"
 import { Clock, Data, Duration, Effect, Predicate, Schedule, type Scope } from "effect"
-import { SqliteStoreError } from "../SqliteStoreError.ts"
+import { SqliteStoreError } from "./SqliteStoreError.ts"
 
 // Not an import: where there is none, that would fail with a message that tells nobody what to do.
 const sqlite: typeof import("node:sqlite") | undefined = process.getBuiltinModule?.("node:sqlite")

@@ -4,8 +4,8 @@
 import { Buffer } from "node:buffer"
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite"
 import { type Clock, DateTime, Effect, Metric, Option, Stream } from "effect"
-import { sessionsSwept } from "../../internal/cleanup.ts"
-import type { SessionStorePrimitives } from "../../SessionStore.ts"
+import { sessionsSwept } from "../internal/cleanup.ts"
+import type { SessionStorePrimitives } from "../SessionStore.ts"
 import type { Wrote } from "./checkpoints.ts"
 import { attempt, type Failure, type File, quote, setDurability } from "./database.ts"
 
