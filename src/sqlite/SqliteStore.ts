@@ -2,8 +2,8 @@
  * A session store in one file, on the SQLite that Node.js has built in.
  *
  * A session is one row: its token, its data, and its expiry in epoch milliseconds. Each operation is one statement. The
- * clock of the process, Effect's `Clock`, decides what has expired, as in MemStore. A scoped cleanup fiber deletes expired
- * rows about a millisecond's worth at a time.
+ * clock of the process, Effect's `Clock`, decides what has expired, as in MemStore. A scoped cleanup fiber goes
+ * through the table, about a millisecond at a time, and deletes what has expired.
  *
  * @module
  */
@@ -96,14 +96,13 @@ const layer = ({ filename }: Pick<SqliteStoreOptions, "filename">): Layer.Layer<
  * ```sql
  * CREATE TABLE sessions (
  *   token ANY PRIMARY KEY NOT NULL,
- *   data ANY NOT NULL,
- *   expiry REAL NOT NULL
+ *   expiry REAL NOT NULL,
+ *   data ANY NOT NULL
  * ) STRICT;
- * CREATE INDEX sessions_expiry ON sessions (expiry);
  * ```
  *
- * with text for token and data (bytes, if it has a NUL) and the expiry in milliseconds since 1970. The cleanup deletes
- * about a millisecond's worth of rows at a time, and may run in several processes at once.
+ * with text for token and data (bytes, if it has a NUL) and the expiry in milliseconds since 1970. The cleanup goes
+ * through the table about a millisecond at a time, and may run in several processes at once.
  *
  * **Gotchas**: a call of SQLite is synchronous, and nothing else runs in the process meanwhile: some microseconds for
  * `find`, some tens for a write, but the time of the disk for each write with `durability: "disk"`. A writer that finds

@@ -34,8 +34,8 @@ const program = `
     parentPort.postMessage("done")
   })`
 
-// A page has 4 kB. A small session touches one of the table, one of each index; rounded up.
-const pagesOf = (rows: number, characters: number): number => 3 * rows + (characters >> 12)
+// A page has 4 kB. A small session touches one of the table and one of the index of tokens.
+const pagesOf = (rows: number, characters: number): number => 2 * rows + (characters >> 12)
 const pagesBetween = 1_000
 
 const startWorker = (filename: string): Worker | undefined => {

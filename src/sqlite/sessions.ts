@@ -108,47 +108,57 @@ const makePrimitives = (database: DatabaseSync, table: string, wrote: Wrote): Pr
 }
 
 const fewest = 16
-const most = 512
+const most = 4_096
 const halfAMillisecond = 500_000n
 
-/** Deletes what has expired, about a millisecond's worth a statement, and says how many rows that were. */
+/** Deletes what has expired, page by page in the order of the file, and says how many rows that were. */
 const makeSweep = (
   database: DatabaseSync,
   { table, durability }: File,
   wrote: Wrote
 ): Effect.Effect<number, Failure> => {
   const sessions = quote(table)
-  const remove = database.prepare(
-    `DELETE FROM ${sessions} WHERE rowid IN (SELECT rowid FROM ${sessions} WHERE expiry < ? ORDER BY expiry LIMIT ?)`
+  const look = database.prepare(
+    `SELECT max(rowid) AS last, min(expiry) AS soonest FROM (SELECT rowid, expiry FROM ${sessions} WHERE rowid > ? ORDER BY rowid LIMIT ?)`
   )
+  const remove = database.prepare(`DELETE FROM ${sessions} WHERE rowid > ? AND rowid <= ? AND expiry < ?`)
 
-  /** How many were deleted, and how many to delete next. */
-  const batch = (clock: Clock.Clock, now: number, limit: number) => {
-    const began = clock.monotonicTimeNanosUnsafe()
+  const removeBetween = (after: number, last: number, now: number): number => {
     // Nobody was told that these are gone, so it does not matter if a power cut brings some of them back.
     if (durability === "disk") setDurability(database, "os")
     try {
-      const removed = Number(remove.run(now, limit).changes)
+      const removed = Number(remove.run(after, last, now).changes)
       wrote(removed, 0)
-      const took = clock.monotonicTimeNanosUnsafe() - began
-      if (took > 2n * halfAMillisecond) return [removed, Math.max(fewest, limit >> 1)] as const
-      return [removed, took < halfAMillisecond ? Math.min(most, limit * 2) : limit] as const
+      return removed
     } finally {
       if (durability === "disk") setDurability(database, "disk")
     }
   }
 
+  /** The last row of a page, if there is one, how many of the page were deleted, and how many make up the next. */
+  const page = (clock: Clock.Clock, after: number, now: number, size: number) => {
+    const began = clock.monotonicTimeNanosUnsafe()
+    const { last, soonest } = look.get(after, size) ?? {}
+    if (typeof last !== "number") return undefined
+    const removed = Number(soonest) < now ? removeBetween(after, last, now) : 0
+    const took = clock.monotonicTimeNanosUnsafe() - began
+    if (took > 2n * halfAMillisecond) return { last, removed, size: Math.max(fewest, size >> 1) }
+    return { last, removed, size: took < halfAMillisecond ? Math.min(most, size * 2) : size }
+  }
+
   return Effect.gen(function* () {
     const now = yield* attempt((clock) => clock.currentTimeMillisUnsafe())
     let swept = 0
-    let limit = fewest
+    let after = 0
+    let size = fewest
     while (true) {
       yield* Effect.yieldNow
-      const [removed, next] = yield* attempt((clock) => batch(clock, now, limit))
-      yield* Metric.update(sessionsSwept, removed)
-      swept += removed
-      if (removed < limit) return swept
-      limit = next
+      const done = yield* attempt((clock) => page(clock, after, now, size))
+      if (done === undefined) return swept
+      if (done.removed > 0) yield* Metric.update(sessionsSwept, done.removed)
+      swept += done.removed
+      after = done.last
+      size = done.size
     }
   })
 }
