@@ -135,7 +135,11 @@ describe("the other entries", () => {
     )
   })
 
-  it.each(groups)("%s exports names that every import reads alike", async (group) => {
+  // Node 20 has no SQLite, and the entry says so; a test of its own holds that.
+  const hasSqlite = process.getBuiltinModule("node:sqlite") !== undefined
+  const loadable = groups.filter((group) => group !== "sqlite" || hasSqlite)
+
+  it.each(loadable)("%s exports names that every import reads alike", async (group) => {
     const names = await namesOf(`${group}/index`)
     assert.isAbove(names.length, 0)
     for (const name of names) assert.match(name, /^[A-Z]/)

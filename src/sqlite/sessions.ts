@@ -1,0 +1,174 @@
+/**
+ * The statements of a `SqliteStore`: each primitive is one, on the primary key, prepared once.
+ */
+import { Buffer } from "node:buffer"
+import type { DatabaseSync, SQLOutputValue } from "node:sqlite"
+import { type Clock, DateTime, Effect, Metric, Option, Stream } from "effect"
+import { sessionsSwept } from "../internal/cleanup.ts"
+import type { SessionStorePrimitives } from "../SessionStore.ts"
+import type { Wrote } from "./checkpoints.ts"
+import { attempt, type Failure, type File, quote, setDurability } from "./database.ts"
+
+// Node writes all of a text, and reads it up to the first NUL; so text that has one is kept as the bytes of its UTF-8. Of
+// a text there is one way to keep it, and so SQLite's `=` compares exactly.
+const encode = (text: string): string | Uint8Array => (text.includes("\u0000") ? Buffer.from(text, "utf8") : text)
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
+const decode = (value: SQLOutputValue | undefined): string =>
+  value instanceof Uint8Array ? decoder.decode(value) : String(value)
+
+const isWritten = ({ changes }: { readonly changes: number | bigint }): boolean => Number(changes) > 0
+
+type Primitives = SessionStorePrimitives<Failure>
+type Entry = readonly [token: string, data: string]
+
+// A page also ends with the millisecond that it began in, for sessions may be large, and the disk slow.
+const pageSize = 64
+
+const makeEntries = (database: DatabaseSync, table: string): Primitives["entries"] => {
+  const select = database.prepare(
+    `SELECT token, data FROM ${quote(table)} WHERE token > ? AND expiry >= ? ORDER BY token`
+  )
+
+  // In SQLite's order of things a number comes before any text, and text before bytes.
+  const beginning = 0
+
+  const page = (last: SQLOutputValue, now: number) =>
+    attempt((clock) => {
+      const entries: Array<Entry> = []
+      const began = clock.currentTimeMillisUnsafe()
+      for (const { token, data } of select.iterate(last, now)) {
+        entries.push([decode(token), decode(data)])
+        if (entries.length === pageSize || clock.currentTimeMillisUnsafe() !== began) {
+          return [entries, Option.fromUndefinedOr(token)] as const
+        }
+      }
+      return [entries, Option.none()] as const
+    })
+
+  return Stream.unwrap(
+    attempt((clock) => {
+      const now = clock.currentTimeMillisUnsafe()
+      return Stream.paginate<SQLOutputValue, Entry, Failure>(beginning, (last) =>
+        Effect.andThen(Effect.yieldNow, page(last, now))
+      )
+    })
+  )
+}
+
+const makePrimitives = (database: DatabaseSync, table: string, wrote: Wrote): Primitives => {
+  const sessions = quote(table)
+  const select = database.prepare(`SELECT data FROM ${sessions} WHERE token = ? AND expiry >= ?`)
+  const upsert = `INSERT INTO ${sessions} AS held (token, data, expiry) VALUES (?, ?, ?)
+    ON CONFLICT (token) DO UPDATE SET data = excluded.data, expiry = excluded.expiry`
+  const write = database.prepare(upsert)
+  const add = database.prepare(`${upsert} WHERE held.expiry < ?`)
+  const active = "token = ? AND data = ? AND expiry >= ?"
+  const update = database.prepare(`UPDATE ${sessions} SET data = ?, expiry = ? WHERE ${active}`)
+  const end = database.prepare(`DELETE FROM ${sessions} WHERE ${active}`)
+  const remove = database.prepare(`DELETE FROM ${sessions} WHERE token = ?`)
+
+  return {
+    find: (token) =>
+      attempt((clock) => {
+        const row = select.get(encode(token), clock.currentTimeMillisUnsafe())
+        return row === undefined ? Option.none() : Option.some(decode(row.data))
+      }),
+    create: (token, data, expiry) =>
+      attempt((clock) => {
+        const now = clock.currentTimeMillisUnsafe()
+        const isNew = isWritten(add.run(encode(token), encode(data), DateTime.toEpochMillis(expiry), now))
+        if (isNew) wrote(1, data.length)
+        return isNew
+      }),
+    commit: (token, data, expiry) =>
+      attempt(() => {
+        write.run(encode(token), encode(data), DateTime.toEpochMillis(expiry))
+        wrote(1, data.length)
+      }),
+    replace: (token, expected, data, expiry) =>
+      attempt((clock) => {
+        const now = clock.currentTimeMillisUnsafe()
+        const until = DateTime.toEpochMillis(expiry)
+        // What ends here takes no room until the next sweep, and nobody can read it out of the file.
+        const isReplaced = isWritten(
+          until < now
+            ? end.run(encode(token), encode(expected), now)
+            : update.run(encode(data), until, encode(token), encode(expected), now)
+        )
+        if (isReplaced) wrote(1, data.length)
+        return isReplaced
+      }),
+    delete: (token) =>
+      attempt(() => {
+        if (isWritten(remove.run(encode(token)))) wrote(1, 0)
+      }),
+    entries: makeEntries(database, table)
+  }
+}
+
+const fewest = 16
+const most = 4_096
+const halfAMillisecond = 500_000n
+
+/** Deletes what has expired, page by page in the order of the file, and says how many rows that were. */
+const makeSweep = (
+  database: DatabaseSync,
+  { table, durability }: File,
+  wrote: Wrote
+): Effect.Effect<number, Failure> => {
+  const sessions = quote(table)
+  const look = database.prepare(
+    `SELECT max(rowid) AS last, min(expiry) AS soonest FROM (SELECT rowid, expiry FROM ${sessions} WHERE rowid > ? ORDER BY rowid LIMIT ?)`
+  )
+  const remove = database.prepare(`DELETE FROM ${sessions} WHERE rowid > ? AND rowid <= ? AND expiry < ?`)
+
+  const removeBetween = (after: number, last: number, now: number): number => {
+    // Nobody was told that these are gone, so it does not matter if a power cut brings some of them back.
+    if (durability === "disk") setDurability(database, "os")
+    try {
+      const removed = Number(remove.run(after, last, now).changes)
+      wrote(removed, 0)
+      return removed
+    } finally {
+      if (durability === "disk") setDurability(database, "disk")
+    }
+  }
+
+  /** The last row of a page, if there is one, how many of the page were deleted, and how many make up the next. */
+  const page = (clock: Clock.Clock, after: number, now: number, size: number) => {
+    const began = clock.monotonicTimeNanosUnsafe()
+    const { last, soonest } = look.get(after, size) ?? {}
+    if (typeof last !== "number") return undefined
+    const removed = Number(soonest) < now ? removeBetween(after, last, now) : 0
+    const took = clock.monotonicTimeNanosUnsafe() - began
+    if (took > 2n * halfAMillisecond) return { last, removed, size: Math.max(fewest, size >> 1) }
+    return { last, removed, size: took < halfAMillisecond ? Math.min(most, size * 2) : size }
+  }
+
+  return Effect.gen(function* () {
+    const now = yield* attempt((clock) => clock.currentTimeMillisUnsafe())
+    let swept = 0
+    let after = 0
+    let size = fewest
+    while (true) {
+      yield* Effect.yieldNow
+      const done = yield* attempt((clock) => page(clock, after, now, size))
+      if (done === undefined) return swept
+      if (done.removed > 0) yield* Metric.update(sessionsSwept, done.removed)
+      swept += done.removed
+      after = done.last
+      size = done.size
+    }
+  })
+}
+
+/** What a store is made of. Throws what SQLite does if the table is another than that of a store. */
+export const prepare = (
+  database: DatabaseSync,
+  file: File,
+  wrote: Wrote
+): { readonly primitives: Primitives; readonly sweep: Effect.Effect<number, Failure> } => ({
+  primitives: makePrimitives(database, file.table, wrote),
+  sweep: makeSweep(database, file, wrote)
+})
