@@ -45,7 +45,7 @@ const openState = <A>(
   token: string
 ): Effect.Effect<State<A>, SessionError> => {
   const key = hashToken(token)
-  return Effect.map(records.find(store, key), (found) => {
+  return Effect.map(records.findToOpen(store, key), (found) => {
     const now = clock.currentTimeMillisUnsafe()
     switch (found._tag) {
       case "Session":

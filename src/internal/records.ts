@@ -9,6 +9,7 @@ import { Clock, DateTime, Duration, Effect, Option, type Schema } from "effect"
 import type { SessionStore, SessionStoreError } from "../SessionStore.ts"
 import { type Decoded, type Envelope, makeEnvelope, makeSealed } from "./envelope.ts"
 import type { SessionDecodeError, SessionError } from "./errors.ts"
+import { share } from "./looks.ts"
 import type { Contents, Kept } from "./state.ts"
 import { makeTelemetry, type Telemetry } from "./telemetry.ts"
 import { Queues, type Restore } from "./turns.ts"
@@ -167,7 +168,18 @@ export class Records<A> {
 
   /** What stands under a key. Warns of what does not decode, or fails if the class was told to. */
   find(store: Pick<Store, "find">, key: string): Effect.Effect<Found<A>, SessionError> {
-    return Effect.flatMap(store.find(key), (held) =>
+    return this.#read(store.find(key))
+  }
+
+  /** The same, for whoever opens the session: shared with others if it is being changed. */
+  findToOpen(store: Pick<Store, "find">, key: string): Effect.Effect<Found<A>, SessionError> {
+    const queue = this.queues.peek(store, key)
+    const look = store.find(key)
+    return this.#read(queue === undefined ? look : share(queue.looks, look))
+  }
+
+  #read(look: Effect.Effect<Option.Option<string>, SessionStoreError>): Effect.Effect<Found<A>, SessionError> {
+    return Effect.flatMap(look, (held) =>
       Option.isNone(held)
         ? Effect.succeed(nothing)
         : Effect.catchEager(this.#decode(held.value), (error) => this.#insteadOf(error, held.value))

@@ -5,7 +5,9 @@
  * operations, and a store that serves nobody else. Whoever has had its turn leaves what it saw last, so that the next one
  * need not look for it.
  */
-import { Effect } from "effect"
+import { Effect, type Option } from "effect"
+import type { SessionStoreError } from "../SessionStore.ts"
+import { type Looks, makeLooks } from "./looks.ts"
 
 /** Makes an effect as interruptible as the one around the turn. */
 export type Restore = <B, E>(effect: Effect.Effect<B, E>) => Effect.Effect<B, E>
@@ -16,6 +18,8 @@ export interface Queue<Seen> {
   seen: Seen | undefined
   isTaken: boolean
   readonly waiting: Array<() => void>
+  /** The looks of those who open the session meanwhile. */
+  readonly looks: Looks<Option.Option<string>, SessionStoreError>
   /** Run when nobody is left. */
   readonly close: () => void
 }
@@ -24,12 +28,18 @@ export const makeQueue = <Seen>(close: () => void = () => {}): Queue<Seen> => ({
   seen: undefined,
   isTaken: false,
   waiting: [],
+  looks: makeLooks(),
   close
 })
 
 /** The queues of one session class: one for each session that something is being done to, and for no other. */
 export class Queues<Seen> {
   readonly #stores = new WeakMap<object, Map<string, Queue<Seen>>>()
+
+  /** The queue of the session under a key in a store, if anything is being done to it. */
+  peek(store: object, key: string): Queue<Seen> | undefined {
+    return this.#stores.get(store)?.get(key)
+  }
 
   /** The queue of the session under a key in a store. */
   get(store: object, key: string): Queue<Seen> {
