@@ -126,8 +126,8 @@ export interface Counts {
   expired: number
   /** A change that a commit made again because somebody else wrote between its first write, which failed, and its next. */
   doubledAfterOthers: number
-  /** A merge met a failure and was tried again, and others wrote in between: its value may be in two sessions. */
-  mergedTwiceAfterOthers: number
+  /** A change that is in two sessions: a merge was given up, or others wrote between its failure and its next try. */
+  inTwoSessions: number
   /** A response with an older token arrived after one with a newer token. */
   staleCookies: number
   browsersChecked: number
@@ -144,7 +144,7 @@ export interface Counts {
 export const noCounts = (): Counts => ({
   expired: 0,
   doubledAfterOthers: 0,
-  mergedTwiceAfterOthers: 0,
+  inTwoSessions: 0,
   staleCookies: 0,
   browsersChecked: 0,
   endedBeforeHandedOut: 0,
@@ -485,7 +485,6 @@ export class Model {
         known.writers.some(({ at, by }) => at > writes && by !== caller.id)
     )
     if (!isTouched) return
-    this.counts.mergedTwiceAfterOthers++
     this.#allowTwo(merges)
   }
 
@@ -658,9 +657,10 @@ export class Model {
 
   #checkCount(change: Change, active: ReadonlyArray<Active>): void {
     const places = active.filter(({ log }) => log.includes(change.id))
-    if (places.length > 1 && !change.mayBeInTwo) {
+    if (places.length > 1) {
       const names = places.map(({ known }) => known.name).join(" and ")
-      this.fail("a change is in two sessions", `change ${change.id}, in ${names}`)
+      if (change.mayBeInTwo) this.counts.inTwoSessions++
+      else this.fail("a change is in two sessions", `change ${change.id}, in ${names}`)
     }
     if (!change.isConfirmed || change.line === undefined || places.length > 0) return
     const line = root(change.line)
