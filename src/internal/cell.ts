@@ -83,7 +83,12 @@ export const withRenewal = <A>(
   deadline: number,
   changes: (startAnew: Change<A>) => ReadonlyArray<Change<A>>
 ): Stored<A> => {
-  const renewal: Renewal<A> = state.renewal ?? { ...makeSecret(), isBurying: false, sent: undefined }
+  const renewal: Renewal<A> = state.renewal ?? {
+    ...makeSecret(),
+    isBurying: false,
+    sent: undefined,
+    isRemoving: false
+  }
   return withChanges(
     { ...state, renewal },
     changes({ _tag: "Update", apply: (contents) => ({ ...contents, deadline }) })

@@ -84,7 +84,7 @@ const takeOut = <A>(
 }
 
 /** Notes what is being asked of the store, for what has to be put back or taken up if it fails, now or in a later try. */
-const note = <A>(cell: Cell<A>, asked: Pick<Renewal<A>, "isBurying" | "sent">): void => {
+const note = <A>(cell: Cell<A>, asked: Partial<Omit<Renewal<A>, keyof Secret>>): void => {
   const { state } = cell
   if (state._tag === "Stored" && state.renewal !== undefined) {
     cell.state = { ...state, renewal: { ...state.renewal, ...asked } }
@@ -111,7 +111,7 @@ const move = Effect.fnUntraced(function* <A>(
   if (state._tag !== "Stored") return
   // If an earlier try has come as far as that, its session may have arrived.
   const arrived = yield* adopt(cell, store, secret)
-  if (arrived !== undefined) return arrived
+  if (arrived !== undefined) return arrived === "Ended" ? undefined : arrived
   let found: Found<A> | undefined = known
   while (true) {
     const patience = makePatience()
@@ -133,28 +133,41 @@ const move = Effect.fnUntraced(function* <A>(
   }
 })
 
-/** The session that an earlier try has sent, if it arrived. Somebody may have changed it since, as it stood in a list. */
+/**
+ * The session that an earlier try has sent, if it arrived. Somebody may have changed it since, as it stood in a list, or
+ * have ended it, if nothing is there.
+ */
 const adopt = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
   { key }: Secret
-): Effect.fn.Return<Moved<A> | undefined, SessionError> {
-  const sent = renewalOf(cell)?.sent
-  if (sent === undefined) return
+): Effect.fn.Return<Moved<A> | "Ended" | undefined, SessionError> {
+  const renewal = renewalOf(cell)
+  const sent = renewal?.sent
+  if (renewal === undefined || sent === undefined) return
   const found = yield* cell.records.find(store, key)
-  if (found._tag !== "Session" || found.isPending) return
+  if (found._tag === "Nothing" && renewal.isRemoving) return
+  if (found._tag !== "Session") return "Ended"
+  if (found.isPending) return
   return { kept: { key, text: found.text, contents: found.contents }, made: sent.made }
 })
 
-/** Removes what this renewal has made, and says whether nothing is left of it. What others go on with, stays. */
-const removeOwn = <A>(cell: Cell<A>, store: Pick<Store, "find" | "replace">, { key }: Secret) =>
-  cell.records.change(store, key, undefined, (found) =>
-    Effect.succeed(
-      found._tag === "Session" && (found.isPending || found.text === renewalOf(cell)?.sent?.text)
-        ? remove(found.text, true)
-        : done(found._tag === "Nothing")
-    )
-  )
+/**
+ * Removes what this renewal has made, and says whether it may be put back. What others go on with, stays. If the session
+ * was sent for good and is not there, somebody has ended it.
+ */
+const removeOwn = <A>(cell: Cell<A>, store: Pick<Store, "find" | "replace">, { key }: Secret) => {
+  let isAsked = renewalOf(cell)?.isRemoving ?? false
+  return cell.records.change(store, key, undefined, (found) => {
+    const sent = renewalOf(cell)?.sent
+    if (found._tag === "Session" && (found.isPending || found.text === sent?.text)) {
+      isAsked = false
+      note(cell, { isRemoving: true })
+      return Effect.succeed(remove(found.text, true))
+    }
+    return Effect.succeed(done(found._tag === "Nothing" && (sent === undefined || isAsked)))
+  })
+}
 
 /** The first step, and what is to be written for the second. */
 const toBury = Effect.fnUntraced(function* <A>(
@@ -182,7 +195,7 @@ const toBury = Effect.fnUntraced(function* <A>(
   if (!(yield* join(cell.records, store, contents, joining))) return done(undefined)
   const pending = yield* prepare(cell, store, secret)
   // Its own tombstone, left by an earlier try, is written again: a log-out may seal it while the first step is taken.
-  note(cell, { isBurying: true, sent: renewalOf(cell)?.sent })
+  note(cell, { isBurying: true })
   return write(found.text, tombstone, graveEnd(yield* Clock.currentTimeMillis), pending)
 })
 
@@ -222,7 +235,7 @@ const finish = Effect.fnUntraced(function* <A>(
 ): Effect.fn.Return<Kept<A> | "Gone" | undefined, SessionError> {
   const { records } = cell
   const kept = { key, text: yield* records.envelope.encode(contents), contents }
-  note(cell, { isBurying: true, sent: { text: kept.text, made } })
+  note(cell, { sent: { text: kept.text, made }, isRemoving: false })
   return yield* records.change<Kept<A> | "Gone" | undefined, never>(store, key, asFound({ ...kept, text }), (found) =>
     Effect.succeed(stepToFinish(records, found, text, kept))
   )
@@ -265,5 +278,11 @@ const putBack = <A>(cell: Cell<A>, secret: Secret): Effect.Effect<void> => {
   // First, or a new session would stay whose token nobody has. One that is still pending goes by itself.
   const removed = removeOwn(cell, store, secret)
   const isRemoved = sent === undefined ? Effect.orElseSucceed(removed, () => true) : removed
-  return bestEffort(Effect.flatMap(isRemoved, (isGone) => (isGone ? restore : Effect.void)))
+  return bestEffort(
+    Effect.flatMap(isRemoved, (isGone) => {
+      if (!isGone) return Effect.void
+      note(cell, { sent: undefined, isRemoving: false })
+      return restore
+    })
+  )
 }

@@ -65,6 +65,8 @@ export interface Renewal<A> extends Secret {
   readonly isBurying: boolean
   /** The session as it was sent for good, which may or may not have arrived either. */
   readonly sent: { readonly text: string; readonly made: ReadonlyArray<Change<A>> } | undefined
+  /** Whether it was asked to be removed again. If nothing is there, it may have been that. */
+  readonly isRemoving: boolean
 }
 
 /** A write that was sent to the store and not confirmed. If it is found there, these changes have been made. */
