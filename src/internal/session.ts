@@ -50,6 +50,33 @@ export interface Committed {
 
 const redact = (token: string): Redacted.Redacted<string> => Redacted.make(token, { label: "session token" })
 
+/** Makes token and expiry when they are asked for: most requests have nothing to send. */
+class Carried implements Committed {
+  readonly rememberMe: boolean
+  readonly isTokenNew: boolean
+  readonly isExpiryNew: boolean
+  readonly isRememberMeNew: boolean
+  readonly #token: string
+  readonly #end: number
+
+  constructor(token: string, end: number, flags: Omit<Committed, "token" | "expiry">) {
+    this.#token = token
+    this.#end = end
+    this.rememberMe = flags.rememberMe
+    this.isTokenNew = flags.isTokenNew
+    this.isExpiryNew = flags.isExpiryNew
+    this.isRememberMeNew = flags.isRememberMeNew
+  }
+
+  get token(): Redacted.Redacted<string> {
+    return redact(this.#token)
+  }
+
+  get expiry(): DateTime.Utc {
+    return DateTime.makeUnsafe(this.#end)
+  }
+}
+
 /** Its state is private, so that a session which is logged shows nothing of itself. */
 export class Handle<A> {
   readonly #cell: Cell<A>
@@ -241,14 +268,14 @@ export class Handle<A> {
     const before = this.#carried
     const end = records.endOf(state.base)
     const { rememberMe } = state.base
-    return Option.some({
-      token: redact(state.token),
-      expiry: DateTime.makeUnsafe(end),
-      rememberMe,
-      isTokenNew: before?.key !== state.key,
-      isExpiryNew: before?.end !== end,
-      isRememberMeNew: (before?.rememberMe ?? false) !== rememberMe
-    })
+    return Option.some(
+      new Carried(state.token, end, {
+        rememberMe,
+        isTokenNew: before?.key !== state.key,
+        isExpiryNew: before?.end !== end,
+        isRememberMeNew: (before?.rememberMe ?? false) !== rememberMe
+      })
+    )
   }
 
   #instant(f: (contents: Contents<A>) => number): Effect.Effect<DateTime.Utc> {
