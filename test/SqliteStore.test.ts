@@ -65,6 +65,8 @@ const internals = Effect.promise(async () => ({
   ...(await import("../src/sqlite/sessions.ts"))
 }))
 
+const noCheckpoints = { wrote: () => {}, areBehind: () => false }
+
 const program = fileURLToPath(new URL("sqliteProcess.ts", import.meta.url))
 const quiet = "--disable-warning=ExperimentalWarning"
 
@@ -254,7 +256,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
         ] as const) {
           const file = { filename: yield* temporaryFile, table: "sessions", durability }
           const database = yield* open(file)
-          const { primitives, sweep } = prepare(database, file, () => {})
+          const { primitives, sweep } = prepare(database, file, noCheckpoints)
           yield* primitives.commit("token", "data", yield* anHourAgo)
           assert.strictEqual(yield* sweep, 1)
           assert.strictEqual(database.prepare("PRAGMA synchronous").get()?.synchronous, synchronous)
@@ -287,7 +289,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
       Effect.gen(function* () {
         const { open, prepare } = yield* internals
         const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
-        const { primitives, sweep } = prepare(yield* open(file), file, () => {})
+        const { primitives, sweep } = prepare(yield* open(file), file, noCheckpoints)
         const expired = yield* anHourAgo
         for (let i = 0; i < 3_000; i++) yield* primitives.commit(`token ${i}`, "data", expired)
         let turns = 0
@@ -302,6 +304,22 @@ describe.skipIf(isMissing)("SqliteStore", () => {
         assert.strictEqual(yield* sweep, 3_000)
         yield* Fiber.interrupt(others)
         assert.isAbove(turns, 2)
+      })
+    )
+
+    it.effect("waits where the log is behind", () =>
+      Effect.gen(function* () {
+        const { open, prepare } = yield* internals
+        const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
+        let isBehind = true
+        const checkpoints = { wrote: () => {}, areBehind: () => isBehind }
+        const { primitives, sweep } = prepare(yield* open(file), file, checkpoints)
+        yield* primitives.commit("token", "data", yield* anHourAgo)
+        const fiber = yield* Effect.forkChild(sweep)
+        for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+        assert.strictEqual(yield* countRows(file.filename), 1)
+        isBehind = false
+        assert.strictEqual(yield* Fiber.join(fiber), 1)
       })
     )
 
@@ -545,7 +563,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
         const { open, prepare } = yield* internals
         const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
         const database = yield* open(file)
-        const { primitives } = prepare(database, file, () => {})
+        const { primitives } = prepare(database, file, noCheckpoints)
         const expiry = yield* inAnHour
         const data = "x".repeat(3_000)
         database.exec("PRAGMA max_page_count = 50")

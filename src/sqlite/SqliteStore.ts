@@ -57,9 +57,9 @@ const make = Effect.fnUntraced(function* ({
   }
   const file: Database.File = { filename: resolve(filename), table, durability }
   const database = yield* Database.open(file)
-  const wrote = yield* Checkpoints.make(database, file.filename)
+  const checkpoints = yield* Checkpoints.make(database, file.filename)
   const { primitives, sweep } = yield* Effect.mapError(
-    Database.attempt(() => Sessions.prepare(database, file, wrote)),
+    Database.attempt(() => Sessions.prepare(database, file, checkpoints)),
     (failure) => Database.refusal(file.filename, failure)
   )
   const report = (swept: number) => Effect.logDebug(`Session cleanup removed ${swept} expired sessions`)

@@ -49,11 +49,15 @@ const startWorker = (filename: string): Worker | undefined => {
   }
 }
 
-/** To be told how much was written. */
-export type Wrote = (rows: number, characters: number) => void
+export interface Checkpoints {
+  /** To be told how much was written. */
+  readonly wrote: (rows: number, characters: number) => void
+  /** Whether the log grows faster than it gets into the file, so that what is not urgent had better wait. */
+  readonly areBehind: () => boolean
+}
 
 /** Starts a worker for the file once there is something to do, and ends it with the current scope. */
-export const make = (database: DatabaseSync, filename: string): Effect.Effect<Wrote, never, Scope.Scope> =>
+export const make = (database: DatabaseSync, filename: string): Effect.Effect<Checkpoints, never, Scope.Scope> =>
   Effect.suspend(() => {
     let worker: Worker | undefined
     let state: "unstarted" | "idle" | "working" | "ended" = "unstarted"
@@ -82,7 +86,7 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Wr
       worker.on("exit", onExit)
     }
 
-    const wrote: Wrote = (rows, characters) => {
+    const wrote: Checkpoints["wrote"] = (rows, characters) => {
       pages += pagesOf(rows, characters)
       if (pages < pagesBetween) return
       if (state === "unstarted") start()
@@ -91,6 +95,8 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Wr
       pages = 0
       worker?.postMessage("checkpoint")
     }
+
+    const areBehind = () => state === "working" && pages > pagesBetween
 
     // Its connection has to be closed first: the last one to close empties the log and removes it.
     const close = Effect.callback<void>((resume) => {
@@ -103,6 +109,6 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Wr
 
     return Effect.as(
       Effect.addFinalizer(() => close),
-      wrote
+      { wrote, areBehind }
     )
   })

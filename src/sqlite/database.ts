@@ -48,6 +48,9 @@ const turns = Schedule.exponential("1 millis", 1.5).pipe(
   Schedule.upTo({ duration: "5 seconds" })
 )
 
+/** Lets another thread or process get on. */
+export const pause = Effect.provideService(Effect.sleep("5 millis"), Clock.Clock, liveClock)
+
 const waitForTurn = <A>(run: () => A): Effect.Effect<A, Failure> =>
   Effect.try({ try: run, catch: (cause) => new Failure({ cause }) }).pipe(
     Effect.retry({ schedule: turns, while: (failure) => failure.code === busy }),

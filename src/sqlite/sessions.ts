@@ -6,8 +6,8 @@ import type { DatabaseSync, SQLOutputValue } from "node:sqlite"
 import { type Clock, DateTime, Effect, Metric, Option, Stream } from "effect"
 import { sessionsSwept } from "../internal/cleanup.ts"
 import type { SessionStorePrimitives } from "../SessionStore.ts"
-import type { Wrote } from "./checkpoints.ts"
-import { attempt, type Failure, type File, quote, setDurability } from "./database.ts"
+import type { Checkpoints } from "./checkpoints.ts"
+import { attempt, type Failure, type File, pause, quote, setDurability } from "./database.ts"
 
 // Node writes all of a text, and reads it up to the first NUL; so text that has one is kept as the bytes of its UTF-8. Of
 // a text there is one way to keep it, and so SQLite's `=` compares exactly.
@@ -56,7 +56,7 @@ const makeEntries = (database: DatabaseSync, table: string): Primitives["entries
   )
 }
 
-const makePrimitives = (database: DatabaseSync, table: string, wrote: Wrote): Primitives => {
+const makePrimitives = (database: DatabaseSync, table: string, { wrote }: Checkpoints): Primitives => {
   const sessions = quote(table)
   const select = database.prepare(`SELECT data FROM ${sessions} WHERE token = ? AND expiry >= ?`)
   const upsert = `INSERT INTO ${sessions} AS held (token, data, expiry) VALUES (?, ?, ?)
@@ -115,7 +115,7 @@ const halfAMillisecond = 500_000n
 const makeSweep = (
   database: DatabaseSync,
   { table, durability }: File,
-  wrote: Wrote
+  checkpoints: Checkpoints
 ): Effect.Effect<number, Failure> => {
   const sessions = quote(table)
   const look = database.prepare(
@@ -128,7 +128,7 @@ const makeSweep = (
     if (durability === "disk") setDurability(database, "os")
     try {
       const removed = Number(remove.run(after, last, now).changes)
-      wrote(removed, 0)
+      checkpoints.wrote(removed, 0)
       return removed
     } finally {
       if (durability === "disk") setDurability(database, "disk")
@@ -153,6 +153,8 @@ const makeSweep = (
     let size = fewest
     while (true) {
       yield* Effect.yieldNow
+      // Else it would be for the commits of others to wait for the disk.
+      while (checkpoints.areBehind()) yield* pause
       const done = yield* attempt((clock) => page(clock, after, now, size))
       if (done === undefined) return swept
       if (done.removed > 0) yield* Metric.update(sessionsSwept, done.removed)
@@ -167,8 +169,8 @@ const makeSweep = (
 export const prepare = (
   database: DatabaseSync,
   file: File,
-  wrote: Wrote
+  checkpoints: Checkpoints
 ): { readonly primitives: Primitives; readonly sweep: Effect.Effect<number, Failure> } => ({
-  primitives: makePrimitives(database, file.table, wrote),
-  sweep: makeSweep(database, file, wrote)
+  primitives: makePrimitives(database, file.table, checkpoints),
+  sweep: makeSweep(database, file, checkpoints)
 })
