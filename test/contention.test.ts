@@ -2,11 +2,15 @@
  * One cookie cannot bring a store down: what many commits of one session at once cost, on every store.
  */
 import { spawn } from "node:child_process"
+import { createServer } from "node:http"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Option, Redacted, Schema, type Scope } from "effect"
+import { HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
+import { HttpSession } from "effect-sessions/http"
 import { RedisStore } from "effect-sessions/redis"
 import { SqlStore } from "effect-sessions/sql"
 import { Counter, changed, commitAtOnce, countOperations, flood, newCounter, numberIn } from "./contended.ts"
@@ -139,6 +143,55 @@ interface Contender {
   readonly go: () => void
 }
 
+const increment = Effect.gen(function* () {
+  yield* (yield* Counter).update((n) => n + 1)
+  return HttpServerResponse.empty()
+})
+
+/** The address of a server that adds one to a session with each request. */
+const serve = Effect.gen(function* () {
+  const routes = HttpRouter.add("POST", "/", increment).pipe(Layer.provide(HttpSession.middleware(Counter).layer))
+  const server = NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })
+  const context = yield* Layer.build(
+    HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(Layer.provideMerge(server))
+  )
+  return HttpServer.formatAddress((yield* Effect.provide(HttpServer.HttpServer, context)).address)
+})
+
+const overHttpTest = (store: Layer.Layer<SessionStore, unknown>) => {
+  it.live(
+    "500 requests at once with one cookie are all served, in three operations each, and so is everybody else",
+    () =>
+      Effect.gen(function* () {
+        const count = yield* counted
+        yield* Effect.gen(function* () {
+          const url = yield* serve
+          const [one, another] = [yield* newCounter, yield* newCounter]
+          const send = (token: Redacted.Redacted<string>) =>
+            Effect.promise(async (signal) => {
+              const headers = { cookie: `session=${Redacted.value(token)}` }
+              const response = await fetch(url, { method: "POST", headers, signal })
+              await response.arrayBuffer()
+              return response.status
+            })
+          count.operations = 0
+          const [many, few] = yield* Effect.all(
+            [
+              Effect.replicateEffect(send(one), 500, { concurrency: "unbounded" }),
+              Effect.replicateEffect(send(another), 20)
+            ],
+            { concurrency: 2 }
+          )
+          assert.isAtMost(count.operations, 3 * 520)
+          assert.deepStrictEqual(new Set([...many, ...few]), new Set([204]))
+          assert.strictEqual(yield* numberIn(one), 500)
+          assert.strictEqual(yield* numberIn(another), 20)
+        }).pipe(Effect.provideService(SessionStore, count.store))
+      }).pipe(Effect.scoped, Effect.provide(store)),
+    60_000
+  )
+}
+
 describe("MemStore", () => {
   contentionTest(MemStore.layer)
 })
@@ -150,6 +203,7 @@ describeRedis("Redis", () => {
   )
   contentionTest(layer)
   twoProcessesTest("redis", RedisServer, layer)
+  overHttpTest(layer)
 })
 
 describePostgres("PostgreSQL", () => {
