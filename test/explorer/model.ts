@@ -30,6 +30,7 @@ export type Rule =
   | "what is not handed out is listed"
   | "what was read is out of date"
   | "a token opens what it must not"
+  | "a session shows what is not its own"
   | "something died"
   | "it never came to rest"
 
@@ -395,6 +396,17 @@ export class Model {
       wasDoubledByOthers: false,
       mayBeInTwo: false
     })
+  }
+
+  /** What a session shows was in the store under one of its keys, or was just made by its own request. */
+  checkShown(key: string, log: ReadonlyArray<number>, request: number): void {
+    for (const id of log) {
+      const change = this.#changes.get(id)
+      if (change === undefined || change.request === request) continue
+      if (![...change.seenUnder].some((under) => this.areOneLine(under, key))) {
+        this.fail("a session shows what is not its own", `${this.nameOf(key)} shows change ${id}`)
+      }
+    }
   }
 
   /** A commit said that it saved these changes under this token. */

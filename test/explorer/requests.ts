@@ -192,7 +192,10 @@ export class Request {
       () =>
         `${how}: ${status === "ended" ? "ended" : this.key === undefined ? "new" : model.nameOf(this.key)} [${value.log.join(", ")}]`
     )
-    if (this.key === undefined || status === "ended" || model.isExcused(this.key)) return
+    if (this.key === undefined || status === "ended") return
+    // A merge that was not committed yet shows the other session too.
+    if (this.#merges.size === 0) model.checkShown(this.key, value.log, this.plan.id)
+    if (model.isExcused(this.key)) return
     const missing = expected.filter((change) => !value.log.includes(change))
     if (missing.length > 0) model.fail("what was read is out of date", `change ${missing.join(", ")} is missing`)
   }
@@ -355,6 +358,7 @@ export class Request {
     const key = hashOf(text)
     model.onCommitted(key, changes, this.caller, this.#taken(session))
     this.#say(() => `commit: the token of ${model.nameOf(key)}${isTokenNew ? ", a new one" : ""}`)
+    model.checkShown(key, peek(session.get).log, this.plan.id)
     this.#world.handOut(text)
     this.#noteMerges()
     this.#merges.clear()
