@@ -108,8 +108,8 @@ export interface Session<A> {
    * before is worth nothing after it
    * ([OWASP on session fixation](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html)).
    *
-   * **Details**: until the commit, the session is as it was under the old token; if the handler fails or the client goes
-   * away, it stays so. The commit moves it with every update that other requests made before. From then on the old token
+   * **Details**: until the commit, the session is as it was under the old token; if the handler dies or the client goes
+   * away before that, it stays so. The commit moves it with every update that other requests made before. From then on the old token
    * opens a session that has ended: a late request writes nothing with it and sets no cookie. A log-out by the old token
    * ends the new session for another minute.
    */
@@ -136,7 +136,8 @@ export interface Session<A> {
    *
    * **Details**: the value is lost in no case. What others write to the other session before the commit is taken in too;
    * if the other has ended by then, nothing of it is. If this session turns out to have ended, or cannot be saved, the
-   * other goes on as it was.
+   * other goes on as it was. If the commit fails although its write has arrived, the value is in both until the commit is
+   * tried again.
    */
   readonly merge: (
     token: Redacted.Redacted<string>,
@@ -328,7 +329,8 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
    * **When to use**: to look through all sessions. It reads the whole store.
    *
    * **Details**: a session that does not decode is passed over with a warning. A session that is being renewed is listed
-   * under its old id until its new token can be handed out.
+   * under its old id, and under the new one when its token can be handed out; for a moment in between it is not listed. To
+   * end all sessions of a user, whatever is under way, use `destroyAllOf`.
    */
   readonly sessions: Stream.Stream<Session<A>, SessionStoreError, SessionStore>
 
