@@ -47,7 +47,7 @@ export default defineConfig({
   test: {
     projects: [unit, servers],
     // The default of five seconds is short for tests with servers on a busy machine.
-    testTimeout: 30_000,
-    hookTimeout: 30_000
+    testTimeout: 120_000,
+    hookTimeout: 120_000
   }
 })
