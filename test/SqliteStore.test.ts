@@ -13,6 +13,7 @@ import { MemStore, SessionStore, type SessionStoreError } from "effect-sessions"
 import type { SqliteStoreError, SqliteStoreOptions } from "effect-sessions/sqlite"
 import { SessionStoreTest } from "effect-sessions/testing"
 import { build } from "esbuild"
+import { doToBoth, makeBelow } from "./agreement.ts"
 import { increment } from "./counter.ts"
 import { withLog } from "./telemetry.ts"
 
@@ -152,39 +153,13 @@ describe.skipIf(isMissing)("SqliteStore", () => {
       const memStore = yield* MemStore.makeWithCleanupInterval(0)
       const store = yield* openStore({ filename: yield* temporaryFile, cleanupInterval: 0 })
       const now = yield* DateTime.now
-      // The same steps in each run (a Lehmer generator), so that a failure can be seen again.
-      let seed = 42
-      const below = (n: number) => {
-        seed = (seed * 48_271) % 2_147_483_647
-        return seed % n
-      }
+      const below = makeBelow()
       const someText = () => [..."\u00e9\u{1F36A}\ufeffx\u0000"].slice(below(5)).join("").repeat(below(9))
       for (let step = 0; step < 3_000; step++) {
         if (below(20) === 0) yield* TestClock.adjust("1 millis")
         const token = `${"*?%\u0000x"[below(5)]}${below(20)}`
         const expiry = DateTime.add(now, { milliseconds: below(300) - 20 })
-        const data = someText()
-        const held = Option.getOrElse(yield* memStore.find(token), someText)
-        switch (below(4)) {
-          case 0:
-            yield* memStore.commit(token, data, expiry)
-            yield* store.commit(token, data, expiry)
-            break
-          case 1:
-            assert.strictEqual(
-              yield* store.replace(token, held, data, expiry),
-              yield* memStore.replace(token, held, data, expiry)
-            )
-            break
-          case 2:
-            assert.strictEqual(yield* store.create(token, data, expiry), yield* memStore.create(token, data, expiry))
-            break
-          case 3:
-            if (below(3) > 0) break
-            yield* memStore.delete(token)
-            yield* store.delete(token)
-        }
-        assert.deepStrictEqual(yield* store.find(token), yield* memStore.find(token))
+        yield* doToBoth(store, memStore, below, { token, expiry, someText })
         if (step % 100 === 0) assert.deepStrictEqual(new Map(yield* store.all), new Map(yield* memStore.all))
       }
       assert.isAbove(HashMap.size(yield* store.all), 10)

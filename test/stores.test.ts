@@ -20,6 +20,7 @@ import {
 import { MemStore, SessionStore, type SessionStoreError } from "effect-sessions"
 import { RedisStore } from "effect-sessions/redis"
 import { SqlStore } from "effect-sessions/sql"
+import { doToBoth, makeBelow } from "./agreement.ts"
 import { increment } from "./counter.ts"
 import { describePostgres, describeRedis, PostgresServer, postgresClient, RedisServer, redisClient } from "./servers.ts"
 
@@ -185,45 +186,15 @@ const sharedStoreTest = <R>(options: {
           const memStore = yield* MemStore
           const store = yield* SessionStore
           const now = yield* DateTime.now
-          // The same steps in each run (a Lehmer generator), so that a failure can be seen again.
-          let seed = 42
-          const below = (n: number) => {
-            seed = (seed * 48_271) % 2_147_483_647
-            return seed % n
-          }
+          const below = makeBelow()
           const someText = () =>
             below(2) === 0
               ? "\u00e9base64:\u{1F36A}\ufeff\u0000".repeat(below(9))
               : String.fromCodePoint(...Array.from({ length: below(300) }, () => below(0xd800)))
-          const someExpiry = () => DateTime.add(now, { hours: below(4) === 0 ? -1 : 1 })
           for (let step = 0; step < 600; step++) {
             const token = `${"*?[]\\:%"[below(7)]}${below(30)}`
-            const expiry = someExpiry()
-            const data = someText()
-            const held = Option.getOrElse(yield* memStore.find(token), someText)
-            switch (below(4)) {
-              case 0:
-                yield* memStore.commit(token, data, expiry)
-                yield* store.commit(token, data, expiry)
-                break
-              case 1:
-                assert.strictEqual(
-                  yield* store.replace(token, held, data, expiry),
-                  yield* memStore.replace(token, held, data, expiry)
-                )
-                break
-              case 2:
-                if (below(3) > 0) break
-                yield* memStore.delete(token)
-                yield* store.delete(token)
-                break
-              case 3:
-                assert.strictEqual(
-                  yield* store.create(token, data, expiry),
-                  yield* memStore.create(token, data, expiry)
-                )
-            }
-            assert.deepStrictEqual(yield* store.find(token), yield* memStore.find(token))
+            const expiry = DateTime.add(now, { hours: below(4) === 0 ? -1 : 1 })
+            yield* doToBoth(store, memStore, below, { token, expiry, someText })
           }
           const expected = new Map(yield* memStore.all)
           assert.isAbove(expected.size, 30)
