@@ -3,7 +3,7 @@
  * opens the session, commits it and sends the cookie.
  *
  * {@link middleware} takes a session class and the options, and returns one value for all places where sessions meet
- * HTTP: `layer` for `HttpRouter`, `api` and `security` for `HttpApi`, and `open` where no middleware is. The middleware
+ * HTTP: `layer` for `HttpRouter`, `api` and `security` for `HttpApi`, and `open` without a middleware. The middleware
  * refuses requests that pages of other origins make, opens the session, and provides it under its tag. When the
  * application has produced its response, and before the head of it is sent, the session is committed and the cookie set,
  * each only if there is something to save or to send.
@@ -188,7 +188,7 @@ export class CrossOriginError extends Schema.TaggedError<CrossOriginError>("effe
     return `A page of another origin made this request: ${this.reason}`
   }
 
-  /** What is answered where nothing handles the error. */
+  /** What is answered if nothing handles the error. */
   [HttpServerRespondable.symbol](): Effect.Effect<HttpServerResponse.HttpServerResponse> {
     return Effect.succeed(refused)
   }
@@ -246,13 +246,13 @@ export interface Middleware<Self, A>
   /**
    * Opens the session of the current request, by the same carrier.
    *
-   * **When to use**: for a WebSocket, Server-Sent Events or an RPC handler, where no middleware provides it. Whoever opens
+   * **When to use**: for a WebSocket, Server-Sent Events or an RPC handler, if no middleware provides it. Whoever opens
    * a session commits it.
    *
    * **Details**: with a cookie it starts no session: there is no response left that would set it, so the commit of a new
    * session, and of a renewed token, saves nothing and logs a warning.
    *
-   * **Errors**: fails with a {@link CrossOriginError} if a page of another origin made the request, and where the class's
+   * **Errors**: fails with a {@link CrossOriginError} if a page of another origin made the request, and if the class's
    * `open` fails.
    */
   readonly open: Effect.Effect<
@@ -484,7 +484,7 @@ const openCurrent = <Self, Id extends string, A>(
  * Makes the sessions of a class over HTTP: a middleware for `HttpRouter`, and what else has to know the same options.
  *
  * **When to use**: with `HttpRouter`, provide its `layer` to the routes that need a session; each names the session
- * class as a requirement until it is. With `HttpApi`, use its `api` and `security`; where there is no middleware, `open`.
+ * class as a requirement until it is. With `HttpApi`, use its `api` and `security`; without a middleware, `open`.
  *
  * **Details**: the routes are given the store too, so that `sessions` and `open` of the class work in a handler. The
  * session is opened before the handler, by the token in the cookie. It is committed, and the cookie set, when there is

@@ -14,7 +14,7 @@ const shape = /^[\w-]{43}$/
 
 /**
  * The 32 bytes from `start` on, in base64url. `Base64Url` of Effect takes four times as long. Appending characters to a
- * string takes twice as long, and leaves a chain of its parts in memory, where this makes one flat string.
+ * string takes twice as long, and leaves a chain of its parts in memory, while this makes one flat string.
  */
 const encode = (bytes: Uint8Array, start: number): string => {
   const codes = new Array<number>(textLength)
@@ -56,7 +56,7 @@ export const isToken = (text: string): boolean => shape.test(text)
 const hash = globalThis.process?.getBuiltinModule?.("node:crypto")?.hash
 
 /**
- * The SHA-256 of a token, in base64url. `node:crypto` takes 0.45 µs for it; where that is missing, the one in JavaScript
+ * The SHA-256 of a token, in base64url. `node:crypto` takes 0.45 µs for it; if that is missing, the one in JavaScript
  * takes 2.5 µs. Web Crypto has none that is synchronous.
  */
 export const hashToken: (token: string) => string =

@@ -150,7 +150,7 @@ const layerWith = ({ prefix = "session:" }: RedisStoreOptions = {}): Layer.Layer
  *
  * **Gotchas**: `all` and `entries` walk every key of the database with `SCAN`, page by page: they have each session that
  * is there from beginning to end, and may or may not have one that comes or goes meanwhile. In Redis Cluster they need a
- * client that walks every master, as that of `redis` 6.3 does; docs/stores.md shows it. Where memory may run out,
+ * client that walks every master, as that of `redis` 6.3 does; docs/stores.md shows it. If memory may run out,
  * `maxmemory-policy` decides: `noeviction` makes `create` and `commit` fail, `volatile-ttl` drops the sessions that would
  * end first, and others any session.
  *

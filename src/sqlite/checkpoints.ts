@@ -2,7 +2,7 @@
  * Checkpoints off the event loop.
  *
  * What is written goes to a log first, and from there into the file at a checkpoint, which waits for the disk: 40 to 100 ms
- * at a time, in the midst of somebody's commit, if SQLite does it where the log has 1,000 pages. A worker thread with a
+ * at a time, in the midst of somebody's commit, if SQLite does it when the log has 1,000 pages. A worker thread with a
  * connection of its own does it instead. Commits among 200,000 sessions, 1,000 a second, on a busy machine with a slow disk:
  * the longest 45 ms without it and 9 to 19 with it, one of 1,000 above 41 and above 4; what is left is one wait for the disk
  * each time that the log begins anew.
