@@ -33,7 +33,7 @@ export interface Carrier {
   readonly commit: (session: Carried, request: Request, response: Response) => Effect.Effect<Response, SessionError>
 }
 
-// Effect commits before a response where nothing can be interrupted. A store that hangs has to be.
+// Effect commits before a response while nothing can be interrupted. A store that hangs has to be.
 const commit = (session: Carried) => Effect.interruptible(session.commit)
 
 const lifetimeOf = (expiry: DateTime.Utc, now: number): SessionCookie.Attributes => {
@@ -69,19 +69,17 @@ export const cookie = (
   const warn = makeWarning(key, cookie)
   const isPersistent = (rememberMe: boolean): boolean => options.persist || rememberMe
 
-  const send = (
-    request: Request,
-    response: Response,
-    { expiry, isExpiryNew, isRememberMeNew, isTokenNew, rememberMe, token }: Committed
-  ): Effect.Effect<Response> => {
+  const send = (request: Request, response: Response, committed: Committed): Effect.Effect<Response> => {
+    const { isExpiryNew, isRememberMeNew, isTokenNew, rememberMe } = committed
     const persistent = isPersistent(rememberMe)
     const isPersistenceNew = isRememberMeNew && persistent !== isPersistent(!rememberMe)
     if (!isTokenNew && !isPersistenceNew && !(persistent && isExpiryNew)) return Effect.succeed(response)
     return Effect.andThen(
       warn(request),
-      Effect.map(Clock.currentTimeMillis, (now) =>
-        SessionCookie.set(response, cookie, Redacted.value(token), persistent ? lifetimeOf(expiry, now) : {})
-      )
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        const { expiry, token } = committed
+        return SessionCookie.set(response, cookie, Redacted.value(token), persistent ? lifetimeOf(expiry, now) : {})
+      })
     )
   }
 

@@ -3,7 +3,7 @@
  */
 import { Effect } from "effect"
 import { isUnchanged } from "./envelope.ts"
-import { asFound, type Found, type Records, type Store } from "./records.ts"
+import type { Found, Records, Store } from "./records.ts"
 import {
   type Change,
   type Contents,
@@ -32,9 +32,14 @@ export interface Cell<A> {
 }
 
 /** What is known of a session without a look: what the one before saw last, or else what this one did. */
-export const knownOf = <A>({ base, key, text }: Stored<A>, queue: Queue<Kept<A>>): Found<A> =>
+export const knownOf = <A>(
+  { records }: Cell<A>,
+  { base, key, text }: Stored<A>,
+  queue: Queue<Kept<A>>,
+  now: number
+): Found<A> | undefined =>
   // Whoever has logged out or renewed goes on under another key in the same queue.
-  asFound(queue.seen?.key === key ? queue.seen : { key, text, contents: base })
+  records.known(queue.seen?.key === key ? queue.seen : { key, text, contents: base }, now)
 
 /** Goes on from what was found, with the changes applied anew, and says whether another was faster. */
 export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): boolean => {
@@ -77,20 +82,13 @@ export const endCell = <A>(cell: Cell<A>, key: string | undefined, queue: Queue<
   cell.state = makeEnded(key, cell.state.contents)
 }
 
-/** Has the next commit move the session to a new token, with its lifetime anew. */
-export const withRenewal = <A>(
-  state: Stored<A>,
-  deadline: number,
-  changes: (startAnew: Change<A>) => ReadonlyArray<Change<A>>
-): Stored<A> => {
+/** Has the next commit move the session to a new token. */
+export const withRenewal = <A>(state: Stored<A>, changes: ReadonlyArray<Change<A>>): Stored<A> => {
   const renewal: Renewal<A> = state.renewal ?? {
     ...makeSecret(),
     isBurying: false,
     sent: undefined,
     isRemoving: false
   }
-  return withChanges(
-    { ...state, renewal },
-    changes({ _tag: "Update", apply: (contents) => ({ ...contents, deadline }) })
-  )
+  return withChanges({ ...state, renewal }, changes)
 }

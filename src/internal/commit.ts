@@ -7,7 +7,7 @@ import { isUnchanged, touch } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
 import { changeOf, confirm, join, keysOf, leave } from "./indexes.ts"
 import { whileHeld } from "./merging.ts"
-import { done, type Found, graveEnd, longAgo, look, type Step, type Store, wait, write } from "./records.ts"
+import { asKept, done, type Found, graveEnd, longAgo, look, type Step, type Store, wait, write } from "./records.ts"
 import { renew } from "./renewal.ts"
 import {
   type Attempt,
@@ -15,11 +15,13 @@ import {
   type Change,
   type Contents,
   change,
+  isMerge,
   type Kept,
   type New,
   type Secret,
   type Stored,
   saved,
+  startAnew,
   withChanges,
   without
 } from "./state.ts"
@@ -41,7 +43,7 @@ export const commit = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): E
     case "New":
       return commitNew(cell, store, queue, state)
     case "Stored":
-      return state.changes.some(({ _tag }) => _tag === "Merge")
+      return state.changes.some(isMerge)
         ? whileHeld(
             cell,
             store,
@@ -80,7 +82,7 @@ const renewForIndex = <A>(
 ): Effect.Effect<void, SessionError> =>
   Effect.clockWith((clock) => {
     const deadline = cell.records.deadlineAt(clock.currentTimeMillisUnsafe())
-    const next = withRenewal(state, deadline, (startAnew) => [startAnew, ...state.changes])
+    const next = withRenewal(state, [startAnew(deadline), ...state.changes])
     cell.state = next
     return next.renewal === undefined ? Effect.void : renew(cell, store, queue, next.renewal)
   })
@@ -122,8 +124,7 @@ const commitNew = Effect.fnUntraced(function* <A>(
   if (current._tag !== "New") return
   const secret = current.secret ?? makeSecret()
   cell.state = { ...current, secret }
-  if (!current.changes.some(({ _tag }) => _tag === "Merge"))
-    return yield* add(cell, store, queue, secret, current.changes)
+  if (!current.changes.some(isMerge)) return yield* add(cell, store, queue, secret, current.changes)
   // What merges has to be in the store: a log-out of the other leads to it.
   yield* add(cell, store, queue, secret, nothing)
   // Something to save also if there is nothing left to merge: it is not to stay pending.
@@ -244,7 +245,7 @@ const save = <A>(
     const now = clock.currentTimeMillisUnsafe()
     // What one of its own writes may have made of it is known by a look alone.
     const patience = makePatience()
-    const known = state.attempts.length > 0 ? undefined : knownOf(state, queue)
+    const known = state.attempts.length > 0 ? undefined : knownOf(cell, state, queue, now)
     return Effect.flatMap(
       records.change(store, key, known, (found, isFresh) =>
         patience(cell, found) ? Effect.succeed(wait) : toSave(cell, found, isFresh, now)
@@ -269,9 +270,8 @@ const toSave = <A>(
   const { isUse, records, state } = cell
   if (state._tag !== "Stored") return Effect.succeed(done(undefined))
   const isOwnPending = found._tag === "Session" && found.isPending && found.text === state.text
-  // Others may have kept it alive.
-  if (!records.isActive(found, now) && !isOwnPending) return Effect.succeed(isFresh ? done(undefined) : look)
-  const kept = { key: state.key, text: found.text, contents: found.contents }
+  if (!records.isActive(found, now) && !isOwnPending) return Effect.succeed(done(undefined))
+  const kept = asKept(state.key, found)
   const isConflict = rebaseCell(cell, state, kept)
   // What another made of it may belong to somebody else.
   if (isConflict && changeOf(records, kept.contents, cell.state.contents) !== "none") {

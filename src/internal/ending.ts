@@ -6,7 +6,7 @@ import type { SessionStoreError } from "../SessionStore.ts"
 import { type Cell, endCell, knownOf, rebaseCell } from "./cell.ts"
 import type { SessionError } from "./errors.ts"
 import { leave } from "./indexes.ts"
-import type { Store } from "./records.ts"
+import { asKept, type Store } from "./records.ts"
 import { type Kept, makeNew } from "./state.ts"
 import type { Queue } from "./turns.ts"
 
@@ -30,7 +30,7 @@ export const destroy = Effect.fnUntraced(function* <A>(
       break
     }
     case "Stored":
-      isEnded = yield* records.end(store, state.key, knownOf(state, queue))
+      isEnded = yield* records.end(store, state.key, knownOf(cell, state, queue, yield* Clock.currentTimeMillis))
       // A renewal that was not confirmed may have put it back.
       if (!isEnded && state.base.former !== undefined) isEnded = yield* records.end(store, state.base.former, undefined)
       yield* leave(records, store, state.base.memberOf, state.key)
@@ -57,7 +57,7 @@ export const reload = Effect.fnUntraced(function* <A>(
   const now = yield* Clock.currentTimeMillis
   const current = cell.state
   if (current._tag === "Stored" && cell.records.isActive(found, now)) {
-    rebaseCell(cell, current, { key, text: found.text, contents: found.contents })
+    rebaseCell(cell, current, asKept(key, found))
     return true
   }
   // A renewal of its own that failed half-way is finished by the next commit.

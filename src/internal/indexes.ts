@@ -15,10 +15,10 @@
  * Whoever holds a token got it after its key was confirmed. So a revocation came later, found the key among the members
  * and ended the session, or it came earlier and was seen.
  */
-import { Clock, DateTime, Effect, Option, Predicate } from "effect"
+import { DateTime, Effect, Option, Predicate } from "effect"
 import type { SessionStoreError } from "../SessionStore.ts"
 import { makeId } from "./envelope.ts"
-import { backoff, type Records, type Store } from "./records.ts"
+import { compareAndSet, done, type Records, type Store, write } from "./records.ts"
 import type { Contents } from "./state.ts"
 import { hashToken } from "./token.ts"
 import { takeTurn } from "./turns.ts"
@@ -124,34 +124,27 @@ const change = <A, B, E>(
   takeTurn(
     () => self.queues.get(store, key),
     () => undefined,
-    () => changeLoop(self, store, key, decide),
+    () =>
+      compareAndSet(
+        store,
+        key,
+        store.find(key),
+        (found) =>
+          Effect.clockWith((clock) => {
+            const decided = decide(Option.isSome(found) ? parse(found.value) : empty, clock.currentTimeMillisUnsafe())
+            return Effect.map(decided, ({ next, result }) =>
+              next === undefined
+                ? done(result)
+                : write(Option.getOrUndefined(found), format(self, next), expiryOf(next), result)
+            )
+          }),
+        undefined
+      ),
     store.restore
   )
 
-const changeLoop = Effect.fnUntraced(function* <A, B, E>(
-  self: Records<A>,
-  store: Store,
-  key: string,
-  decide: (record: IndexRecord, now: number) => Effect.Effect<Change<B>, E>
-): Effect.fn.Return<B, E | SessionStoreError> {
-  for (let losses = 0; ; losses++) {
-    yield* backoff(losses)
-    const found = yield* store.find(key)
-    const { next, result } = yield* decide(
-      Option.isSome(found) ? parse(found.value) : empty,
-      yield* Clock.currentTimeMillis
-    )
-    if (next === undefined) return result
-    const [text, expiry] = [format(self, next), expiryOf(next)]
-    const isWritten = Option.isSome(found)
-      ? store.replace(key, found.value, text, expiry)
-      : store.create(key, text, expiry)
-    if (yield* isWritten) return result
-  }
-})
-
 /** A session that is about to be under a key. */
-export interface Joining {
+interface Joining {
   readonly key: string
   /** Its key until now, if it has one. */
   readonly former: string | undefined
@@ -289,8 +282,9 @@ const changeAll = <A>(
       records,
       (record) =>
         change(self, store, record, ({ members, revokedAt }) => {
-          const isConcerned = members.some((member) => f(member) !== member)
-          const next = { members: members.map(f).filter(Predicate.isNotUndefined), revokedAt }
+          const changed = members.map(f)
+          const isConcerned = changed.some((member, i) => member !== members[i])
+          const next = { members: changed.filter(Predicate.isNotUndefined), revokedAt }
           return Effect.succeed({ next: isConcerned ? next : undefined, result: undefined })
         }),
       { discard: true }

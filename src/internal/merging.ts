@@ -8,8 +8,8 @@ import { Clock, type DateTime, Effect } from "effect"
 import { bestEffort, type Cell } from "./cell.ts"
 import { isUnchanged, makeHold, makeId, makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
-import { asFound, done, type Found, graveEnd, look, type Records, type Step, type Store, write } from "./records.ts"
-import { type Change, change, type Kept, type Merge, withChanges } from "./state.ts"
+import { asKept, done, type Found, graveEnd, type Records, type Step, type Store, write } from "./records.ts"
+import { type Change, change, isMerge, type Kept, type Merge, withChanges } from "./state.ts"
 import { hashToken, isToken } from "./token.ts"
 
 /** A session that is held for a merge. */
@@ -33,7 +33,7 @@ export const merge = Effect.fnUntraced(function* <A>(
   if (state._tag === "Stored" && state.key === key) return
   const found = yield* records.find(store, key)
   if (!cell.records.isActive(found, yield* Clock.currentTimeMillis)) return
-  const other = { key, text: found.text, contents: found.contents }
+  const other = asKept(key, found)
   cell.state = change(cell.state, { _tag: "Merge", id: makeId(), other, combine })
 })
 
@@ -81,15 +81,13 @@ const claimAll = Effect.fnUntraced(function* <A>(
   const now = yield* Clock.currentTimeMillis
   const changes: Array<Change<A>> = []
   for (const change of state.changes) {
-    if (change._tag === "Update") {
+    if (!isMerge(change)) {
       changes.push(change)
       continue
     }
-    const merge = yield* cell.records.change(store, change.other.key, asFound(change.other), (found, isFresh) =>
-      // Others may have kept it alive.
-      !isFresh && !cell.records.isActive(found, now)
-        ? Effect.succeed(look)
-        : toHold(cell, found, { merge: change, successor, now }, claims)
+    const { other } = change
+    const merge = yield* cell.records.change(store, other.key, cell.records.known(other, now), (found) =>
+      toHold(cell, found, { merge: change, successor, now }, claims)
     )
     if (merge !== undefined) changes.push(merge)
   }
@@ -125,10 +123,10 @@ const otherIn = Effect.fnUntraced(function* <A>(
   { id, other: { key } }: Merge<A>,
   now: number
 ): Effect.fn.Return<Kept<A> | undefined, SessionError> {
-  if (records.isActive(found, now)) return { key, text: found.text, contents: found.contents }
+  if (records.isActive(found, now)) return asKept(key, found)
   if (found._tag !== "Tombstone" || found.isSealed || found.merge !== id || found.held === undefined) return
   const held = yield* Effect.orDie(records.envelope.decode(found.held))
-  return held._tag === "Session" ? { key, text: held.text, contents: held.contents } : undefined
+  return held._tag === "Session" ? asKept(key, held) : undefined
 })
 
 /** The same merge of what the other is by now. If only the write is another, it stays the change that it was. */

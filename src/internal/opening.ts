@@ -5,9 +5,9 @@ import { Clock, Context, Effect, Option, Predicate, Redacted, Stream } from "eff
 import { SessionStore, type SessionStoreError } from "../SessionStore.ts"
 import type { SessionError } from "./errors.ts"
 import { idsOf, keyOf, revoke } from "./indexes.ts"
-import type { Records, Store } from "./records.ts"
+import { asKept, type FoundSession, type Records, type Store } from "./records.ts"
 import { Handle } from "./session.ts"
-import { type Contents, makeEnded, makeNew, makeStored, type State } from "./state.ts"
+import { makeEnded, makeNew, makeStored, type State } from "./state.ts"
 import { hashToken, isToken } from "./token.ts"
 
 /** Opens the session of a token, or a new one. */
@@ -22,20 +22,13 @@ export const open = <A>(
     const use = { isUse: touch, openedAt: clock.currentTimeMillisUnsafe() }
     const secret = token === undefined ? undefined : Redacted.value(token)
     if (secret === undefined || !isToken(secret)) {
-      return Effect.succeed(new Handle(records, store, makeNew(contentsNow(records, clock)), use))
+      return Effect.succeed(new Handle(records, store, makeNew(records.contentsAt(use.openedAt)), use))
     }
-    // Kept apart from what the span ends with, which must not be the session.
-    let state: State<A> | undefined
-    const find = Effect.map(openState(records, store, clock, secret), (found) => {
-      state = found
-    })
     return Effect.map(
-      records.telemetry.span(context, "Session.open", find),
-      () => new Handle(records, store, state ?? makeNew(contentsNow(records, clock)), use)
+      records.telemetry.span(context, "Session.open", openState(records, store, clock, secret)),
+      (state) => new Handle(records, store, state, use)
     )
   })
-
-const contentsNow = <A>(records: Records<A>, clock: Clock.Clock) => records.contentsAt(clock.currentTimeMillisUnsafe())
 
 /** What a token opens. */
 const openState = <A>(
@@ -49,9 +42,7 @@ const openState = <A>(
     const now = clock.currentTimeMillisUnsafe()
     switch (found._tag) {
       case "Session":
-        return records.isActive(found, now)
-          ? makeStored({ key, text: found.text, contents: found.contents }, token)
-          : makeNew(records.contentsAt(now))
+        return records.isActive(found, now) ? makeStored(asKept(key, found), token) : makeNew(records.contentsAt(now))
       case "Tombstone":
         return makeEnded(key, records.contentsAt(now))
       case "Undecodable":
@@ -67,10 +58,9 @@ const listed = <A>(
   records: Records<A>,
   store: SessionStore["Service"],
   key: string,
-  { contents, text }: { readonly text: string; readonly contents: Contents<A> },
+  found: FoundSession<A>,
   now: number
-): Handle<A> =>
-  new Handle(records, store, makeStored({ key, text, contents }, undefined), { isUse: false, openedAt: now })
+): Handle<A> => new Handle(records, store, makeStored(asKept(key, found), undefined), { isUse: false, openedAt: now })
 
 /** Every active session. */
 export const listAll = <A>(records: Records<A>): Stream.Stream<Handle<A>, SessionStoreError, SessionStore> =>

@@ -2,7 +2,7 @@
  * The sessions of one class in a store: what stands under a key, and how it is changed.
  *
  * Whatever stands under a key is a session, or a tombstone that leads on to its successor, and is changed by one
- * compare-and-set loop, {@link Records.change}. Nothing is ever deleted blindly that somebody may have a token of: a
+ * compare-and-set loop, {@link compareAndSet}. Nothing is ever deleted blindly that somebody may have a token of: a
  * blind delete would remove a tombstone, be confirmed as a log-out, and leave the successor alive.
  */
 import { Clock, DateTime, Duration, Effect, Option, type Schema } from "effect"
@@ -27,6 +27,9 @@ export interface IndexOptions<A> {
   readonly max: number
 }
 
+/** A session that was found. */
+export type FoundSession<A> = Extract<Decoded<A>, { readonly _tag: "Session" }>
+
 /** What was found under a key. */
 export type Found<A> =
   | Exclude<Decoded<A>, { readonly _tag: "Foreign" }>
@@ -37,7 +40,8 @@ export type Found<A> =
 export type Step<B> =
   | {
       readonly _tag: "Write"
-      readonly expected: string
+      /** `undefined` for nothing. */
+      readonly expected: string | undefined
       readonly text: string
       readonly expiry: DateTime.Utc
       readonly result: B
@@ -53,7 +57,7 @@ export const look: Step<never> = { _tag: "Look" }
 /** To look again after a moment, as something is under way that may be called off. */
 export const wait: Step<never> = { _tag: "Wait" }
 
-export const write = <B>(expected: string, text: string, expiry: DateTime.Utc, result: B): Step<B> => ({
+export const write = <B>(expected: string | undefined, text: string, expiry: DateTime.Utc, result: B): Step<B> => ({
   _tag: "Write",
   expected,
   text,
@@ -84,7 +88,7 @@ export const backoff = (losses: number): Effect.Effect<void> =>
     ? Effect.void
     : Effect.suspend(() => Effect.sleep(Duration.millis(Math.random() * Math.min(2 ** (losses - 1), 100))))
 
-export interface RecordsOptions<A> {
+interface RecordsOptions<A> {
   readonly key: string
   readonly schema: Schema.Codec<A, unknown>
   readonly initial: () => A
@@ -187,7 +191,7 @@ export class Records<A> {
   }
 
   /** A session that is to be listed, if this is one. One that does not decode is passed over, with a warning. */
-  list(text: string, now: number): Effect.Effect<Extract<Found<A>, { readonly _tag: "Session" }> | undefined> {
+  list(text: string, now: number): Effect.Effect<FoundSession<A> | undefined> {
     return this.envelope.decode(text).pipe(
       Effect.mapEager((found) => (found._tag !== "Foreign" && this.isActive(found, now) ? found : undefined)),
       Effect.catchEager((error) => Effect.as(this.#passOver(error), undefined))
@@ -195,9 +199,15 @@ export class Records<A> {
   }
 
   /** Whether this is a session, neither over nor part of a renewal that may still be called off. */
-  isActive(found: Found<A>, now: number): found is Extract<Found<A>, { readonly _tag: "Session" }> {
+  isActive(found: Found<A>, now: number): found is FoundSession<A> {
     // A store whose clock is behind may still have what is over.
     return found._tag === "Session" && !found.isPending && now <= this.endOf(found.contents)
+  }
+
+  /** What is known of a session, unless it is over by now: others may have kept it alive, so that it takes a look. */
+  known(kept: Kept<A>, now: number): Found<A> | undefined {
+    const found = asFound(kept)
+    return this.isActive(found, now) ? found : undefined
   }
 
   /** What that is which stands under a key, if it is to be ended and need not decode. */
@@ -227,27 +237,21 @@ export class Records<A> {
     return Effect.andThen(this.telemetry.undecodable, Effect.logWarning(`${error.message}; ${howToGoOn}`))
   }
 
-  /**
-   * The one compare-and-set loop: does what `decide` says of what stands under a key, and asks it again as long as others
-   * are faster. Begins with what is known of it, if anything is, rather than with a look.
-   */
+  /** Changes what stands under a key, by {@link compareAndSet}. */
   readonly change: <B, E>(
-    store: Pick<Store, "find" | "replace">,
+    store: Store,
     key: string,
     known: Found<A> | undefined,
     decide: (found: Found<A>, isFresh: boolean) => Effect.Effect<Step<B>, E>
   ) => Effect.Effect<B, E | SessionError> = (store, key, known, decide) =>
-    changeLoop(store, key, this.find(store, key), decide, known)
+    compareAndSet(store, key, this.find(store, key), decide, known)
 
   /**
    * Ends the session under a key, and those that took over from it, and says whether there was one. What is known of it
    * saves a look.
    */
-  readonly end: (
-    store: Pick<Store, "find" | "replace">,
-    key: string,
-    known: Found<A> | undefined
-  ) => Effect.Effect<boolean, SessionStoreError> = (store, key, known) => endLine(this, store, key, known)
+  readonly end: (store: Store, key: string, known: Found<A> | undefined) => Effect.Effect<boolean, SessionStoreError> =
+    (store, key, known) => endLine(this, store, key, known)
 
   get #warnOfForeign(): Effect.Effect<void> {
     return Effect.suspend(() => {
@@ -261,9 +265,13 @@ export class Records<A> {
   }
 }
 
-const nothing: { readonly _tag: "Nothing" } = { _tag: "Nothing" }
+/** What is known of a key that nobody can have used yet. */
+export const nothing: { readonly _tag: "Nothing" } = { _tag: "Nothing" }
 
 const asUndecodable = (text: string) => ({ _tag: "Undecodable", text }) as const
+
+/** A session that was found, with its key. */
+export const asKept = <A>(key: string, { contents, text }: FoundSession<A>): Kept<A> => ({ key, text, contents })
 
 /** What is known of a session, as if it had just been found. */
 export const asFound = <A>({ contents, text }: Kept<A>): Found<A> => ({
@@ -276,16 +284,21 @@ export const asFound = <A>({ contents, text }: Kept<A>): Found<A> => ({
 /** When a tombstone goes that is set up now. */
 export const graveEnd = (now: number): DateTime.Utc => DateTime.makeUnsafe(now + tombstoneTime)
 
-/** In few steps, as every request that changes something comes by here. */
-const changeLoop = <A, B, E, E2>(
-  store: Pick<Store, "replace">,
+/**
+ * The one compare-and-set loop: does what `decide` says of what stands under a key, and asks it again as long as others
+ * are faster. Begins with what is known of it, if anything is, rather than with a look.
+ *
+ * In few steps, as every request that changes something comes by here.
+ */
+export const compareAndSet = <F, B, E, E2>(
+  store: Pick<Store, "create" | "replace">,
   key: string,
-  find: Effect.Effect<Found<A>, E2>,
-  decide: (found: Found<A>, isFresh: boolean) => Effect.Effect<Step<B>, E>,
-  known: Found<A> | undefined
+  find: Effect.Effect<F, E2>,
+  decide: (found: F, isFresh: boolean) => Effect.Effect<Step<B>, E>,
+  known: F | undefined
 ): Effect.Effect<B, E | E2 | SessionStoreError> => {
   const again = (losses: number) => Effect.flatMap(find, (found) => act(found, true, losses))
-  const act = (found: Found<A>, isFresh: boolean, losses: number): Effect.Effect<B, E | E2 | SessionStoreError> =>
+  const act = (found: F, isFresh: boolean, losses: number): Effect.Effect<B, E | E2 | SessionStoreError> =>
     Effect.flatMapEager(decide(found, isFresh), (step) => {
       switch (step._tag) {
         case "Done":
@@ -294,10 +307,14 @@ const changeLoop = <A, B, E, E2>(
           return again(losses)
         case "Wait":
           return Effect.andThen(backoff(losses + 1), again(losses + 1))
-        case "Write":
-          return Effect.flatMap(store.replace(key, step.expected, step.text, step.expiry), (isWritten) =>
-            isWritten ? Effect.succeed(step.result) : Effect.andThen(backoff(losses + 1), again(losses + 1))
+        case "Write": {
+          const { expected, expiry, result, text } = step
+          const written =
+            expected === undefined ? store.create(key, text, expiry) : store.replace(key, expected, text, expiry)
+          return Effect.flatMap(written, (isWritten) =>
+            isWritten ? Effect.succeed(result) : Effect.andThen(backoff(losses + 1), again(losses + 1))
           )
+        }
       }
     })
   return known === undefined ? again(0) : act(known, false, 0)
@@ -305,7 +322,7 @@ const changeLoop = <A, B, E, E2>(
 
 const endLine = Effect.fnUntraced(function* <A>(
   self: Records<A>,
-  store: Pick<Store, "find" | "replace">,
+  store: Store,
   first: string,
   known: Found<A> | undefined
 ): Effect.fn.Return<boolean, SessionStoreError> {
@@ -318,7 +335,7 @@ const endLine = Effect.fnUntraced(function* <A>(
   while (key !== undefined && !visited.has(key)) {
     visited.add(key)
     const find = Effect.flatMap(store.find(key), (held) => self.inspect(held))
-    const next: { readonly isEnded: boolean; readonly next?: string | undefined } = yield* changeLoop(
+    const next: { readonly isEnded: boolean; readonly next?: string | undefined } = yield* compareAndSet(
       store,
       key,
       find,

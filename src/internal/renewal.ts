@@ -26,10 +26,11 @@ import type { SessionError } from "./errors.ts"
 import { confirm, join, keysOf, leave, tidy } from "./indexes.ts"
 import {
   asFound,
+  asKept,
   done,
   type Found,
   graveEnd,
-  look,
+  nothing,
   type Records,
   remove,
   type Step,
@@ -55,7 +56,8 @@ export const renew = Effect.fnUntraced(function* <A>(
 ): Effect.fn.Return<void, SessionError> {
   const { state } = cell
   if (state._tag !== "Stored") return
-  const moved = yield* Effect.onError(move(cell, store, knownOf(state, queue), secret), () => putBack(cell, secret))
+  const known = knownOf(cell, state, queue, yield* Clock.currentTimeMillis)
+  const moved = yield* Effect.onError(move(cell, store, known, secret), () => putBack(cell, secret))
   const current = cell.state
   if (moved === undefined || current._tag !== "Stored") return endCell(cell, state.key, queue)
   queue.seen = undefined
@@ -104,7 +106,7 @@ interface Moved<A> {
 const move = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  known: Found<A>,
+  known: Found<A> | undefined,
   secret: Secret
 ): Effect.fn.Return<Moved<A> | undefined, SessionError> {
   const { records, state } = cell
@@ -112,13 +114,11 @@ const move = Effect.fnUntraced(function* <A>(
   // If an earlier try has come as far as that, its session may have arrived.
   const arrived = yield* adopt(cell, store, secret)
   if (arrived !== undefined) return arrived === "Ended" ? undefined : arrived
-  let found: Found<A> | undefined = known
+  let found = known
   while (true) {
     const patience = makePatience()
-    const now = yield* Clock.currentTimeMillis
-    const pending: Pending<A> | undefined = yield* records.change(store, state.key, found, (found, isFresh) =>
-      // Others may have kept it alive.
-      !isFresh && !records.isActive(found, now) ? Effect.succeed(look) : toBury(cell, store, found, secret, patience)
+    const pending: Pending<A> | undefined = yield* records.change(store, state.key, found, (found) =>
+      toBury(cell, store, found, secret, patience)
     )
     // A revocation that came in between has taken it out of its index, or will find it there.
     if (pending === undefined || !(yield* confirm(store, pending.contents, secret.key))) {
@@ -149,14 +149,14 @@ const adopt = Effect.fnUntraced(function* <A>(
   if (found._tag === "Nothing" && renewal.isRemoving) return
   if (found._tag !== "Session") return "Ended"
   if (found.isPending) return
-  return { kept: { key, text: found.text, contents: found.contents }, made: sent.made }
+  return { kept: asKept(key, found), made: sent.made }
 })
 
 /**
  * Removes what this renewal has made, and says whether it may be put back. What others go on with, stays. If the session
  * was sent for good and is not there, somebody has ended it.
  */
-const removeOwn = <A>(cell: Cell<A>, store: Pick<Store, "find" | "replace">, { key }: Secret) => {
+const removeOwn = <A>(cell: Cell<A>, store: Store, { key }: Secret) => {
   let isAsked = renewalOf(cell)?.isRemoving ?? false
   return cell.records.change(store, key, undefined, (found) => {
     const sent = renewalOf(cell)?.sent
@@ -183,8 +183,7 @@ const toBury = Effect.fnUntraced(function* <A>(
   if (patience(cell, found)) return wait
   const tombstone = makeTombstone(cell.records.key, secret.key)
   if (cell.records.isActive(found, now)) {
-    const { contents, text } = found
-    if (rebaseCell(cell, state, { key: state.key, text, contents })) yield* cell.records.telemetry.conflict
+    if (rebaseCell(cell, state, asKept(state.key, found))) yield* cell.records.telemetry.conflict
   } else if (found._tag !== "Tombstone" || found.text !== tombstone) {
     return done(undefined)
   }
@@ -214,15 +213,10 @@ const prepare = Effect.fnUntraced(function* <A>(
     former: state._tag === "Stored" ? state.key : undefined
   }
   const text = yield* records.envelope.encode(contents, { isPending: true })
-  let isThere = false
-  while (!isThere) {
-    // Nobody else has the key, so that what is there is left of an earlier try.
-    isThere =
-      (yield* store.create(secret.key, text, graveEnd(now))) ||
-      (yield* records.change(store, secret.key, undefined, (left) =>
-        Effect.succeed(left._tag === "Session" ? write(left.text, text, graveEnd(now), true) : done(false))
-      ))
-  }
+  // Nobody else has the key, so that what may be there is left of an earlier try.
+  yield* records.change(store, secret.key, nothing, (left) =>
+    Effect.succeed(write(left._tag === "Nothing" ? undefined : left.text, text, graveEnd(now), undefined))
+  )
   return { text, contents, made }
 })
 

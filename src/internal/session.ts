@@ -10,7 +10,7 @@ import { destroy, reload } from "./ending.ts"
 import { SessionBusyError, type SessionError } from "./errors.ts"
 import { merge } from "./merging.ts"
 import { longestQueue, type Records, type Store } from "./records.ts"
-import { type Contents, change, type Kept, type State } from "./state.ts"
+import { type Contents, change, type Kept, type State, startAnew } from "./state.ts"
 import { makeQueue, type Queue, type Restore, takeTurn } from "./turns.ts"
 
 /**
@@ -51,7 +51,7 @@ export interface Committed {
 const redact = (token: string): Redacted.Redacted<string> => Redacted.make(token, { label: "session token" })
 
 /** Makes token and expiry when they are asked for: most requests have nothing to send. */
-class Carried implements Committed {
+class LazyCommitted implements Committed {
   readonly rememberMe: boolean
   readonly isTokenNew: boolean
   readonly isExpiryNew: boolean
@@ -151,20 +151,18 @@ export class Handle<A> {
   get renewToken(): Effect.Effect<void> {
     return Effect.map(Clock.currentTimeMillis, (now) => {
       const { records, state } = this.#cell
-      const deadline = records.deadlineAt(now)
-      const startAnew = (contents: Contents<A>): Contents<A> => ({ ...contents, deadline })
+      const anew = startAnew<A>(records.deadlineAt(now))
       switch (state._tag) {
         case "Ended":
           return
         case "New": {
           // Not a change by itself: a session without a token has none to renew.
-          const begun = { ...state, base: startAnew(state.base), contents: startAnew(state.contents) }
-          const isChanged = state.changes.length > 0
-          this.#cell.state = isChanged ? change(begun, { _tag: "Update", apply: startAnew }) : begun
+          const begun = { ...state, base: anew.apply(state.base), contents: anew.apply(state.contents) }
+          this.#cell.state = state.changes.length > 0 ? change(begun, anew) : begun
           return
         }
         case "Stored":
-          this.#cell.state = withRenewal(state, deadline, (startAnew) => [...state.changes, startAnew])
+          this.#cell.state = withRenewal(state, [...state.changes, anew])
       }
     })
   }
@@ -269,7 +267,7 @@ export class Handle<A> {
     const end = records.endOf(state.base)
     const { rememberMe } = state.base
     return Option.some(
-      new Carried(state.token, end, {
+      new LazyCommitted(state.token, end, {
         rememberMe,
         isTokenNew: before?.key !== state.key,
         isExpiryNew: before?.end !== end,

@@ -117,10 +117,18 @@ export interface Ended<A> {
 
 export type State<A> = New<A> | Stored<A> | Ended<A>
 
-export const applyTo = <A>(contents: Contents<A>, change: Change<A>): Contents<A> =>
+const applyTo = <A>(contents: Contents<A>, change: Change<A>): Contents<A> =>
   change._tag === "Update"
     ? change.apply(contents)
     : { ...contents, value: change.combine(contents.value, change.other.contents.value) }
+
+export const isMerge = <A>(change: Change<A>): change is Merge<A> => change._tag === "Merge"
+
+/** Has the lifetime begin anew. */
+export const startAnew = <A>(deadline: number): Update<A> => ({
+  _tag: "Update",
+  apply: (contents) => ({ ...contents, deadline })
+})
 
 export const applyAll = <A>(contents: Contents<A>, changes: ReadonlyArray<Change<A>>): Contents<A> =>
   changes.reduce<Contents<A>>(applyTo, contents)

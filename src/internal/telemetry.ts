@@ -2,7 +2,7 @@
  * What sessions tell metrics and traces: counters by class, and a span around what asks the store. Never a token or a
  * value.
  */
-import { Context, Effect, Metric, Tracer } from "effect"
+import { Context, Effect, Metric, Option, Tracer } from "effect"
 
 const sessionsCreated = Metric.counter("sessions_created", {
   description: "Sessions that a first commit added to the store",
@@ -29,12 +29,11 @@ export interface Telemetry {
   readonly destroyed: Effect.Effect<void>
   readonly conflict: Effect.Effect<void>
   readonly undecodable: Effect.Effect<void>
-  /** A span ends with what its effect returns, so that this effect must return nothing. */
-  readonly span: <E>(
+  readonly span: <A, E>(
     context: Context.Context<never>,
     name: string,
-    effect: Effect.Effect<void, E>
-  ) => Effect.Effect<void, E>
+    effect: Effect.Effect<A, E>
+  ) => Effect.Effect<A, E>
 }
 
 export const makeTelemetry = (session: string): Telemetry => {
@@ -49,6 +48,19 @@ export const makeTelemetry = (session: string): Telemetry => {
     span: (context, name, effect) =>
       Context.get(context, Tracer.Tracer) === Tracer.nativeTracer
         ? effect
-        : Effect.withSpan(effect, name, { attributes, captureStackTrace: false })
+        : withSecret(effect, (effect) => Effect.withSpan(effect, name, { attributes, captureStackTrace: false }))
   }
 }
+
+/** A span ends with what its effect returns, which here would be a session or its token. So it is kept apart. */
+const withSecret = <A, E>(
+  effect: Effect.Effect<A, E>,
+  around: (effect: Effect.Effect<void, E>) => Effect.Effect<void, E>
+): Effect.Effect<A, E> =>
+  Effect.suspend(() => {
+    let result = Option.none<A>()
+    const kept = Effect.map(effect, (value) => {
+      result = Option.some(value)
+    })
+    return Effect.map(around(kept), () => Option.getOrThrow(result))
+  })

@@ -43,13 +43,20 @@ export class Queues<Seen> {
 
   /** The queue of the session under a key in a store. */
   get(store: object, key: string): Queue<Seen> {
-    const queues = this.#stores.get(store) ?? new Map<string, Queue<Seen>>()
-    this.#stores.set(store, queues)
-    const known = queues.get(key)
+    const known = this.peek(store, key)
     if (known !== undefined) return known
+    const queues = this.#queuesOf(store)
     const queue = makeQueue<Seen>(() => queues.delete(key))
     queues.set(key, queue)
     return queue
+  }
+
+  #queuesOf(store: object): Map<string, Queue<Seen>> {
+    const known = this.#stores.get(store)
+    if (known !== undefined) return known
+    const queues = new Map<string, Queue<Seen>>()
+    this.#stores.set(store, queues)
+    return queues
   }
 }
 
@@ -65,7 +72,8 @@ const passOn = <Seen>(queue: Queue<Seen>): void => {
 
 /**
  * Runs when it is its turn, uninterruptible but for what `restore` is put around. Interrupted while it waits, it leaves
- * the queue at once; within another turn, `outer` is that turn's `restore`. Does not wait if so many wait already that `refuse` says no.
+ * the queue at once; within another turn, `outer` is that turn's `restore`. Does not wait if so many wait already that
+ * `refuse` says no.
  *
  * Not a `Semaphore`: most often nobody waits, and every request that changes something comes by here.
  */
