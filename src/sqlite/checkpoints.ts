@@ -7,7 +7,6 @@
  * the longest 45 ms without it and 9 to 19 with it, one of 1,000 above 41 and above 4; what is left is one wait for the disk
  * each time that the log begins anew.
  */
-
 import type { DatabaseSync } from "node:sqlite"
 import { Worker } from "node:worker_threads"
 import { Effect, type Scope } from "effect"

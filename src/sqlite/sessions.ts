@@ -107,7 +107,9 @@ const makePrimitives = (database: DatabaseSync, table: string, { wrote }: Checkp
   }
 }
 
+// To look at a row takes 0.2 µs, to delete one takes some 15.
 const fewest = 16
+const mostWithExpired = 64
 const most = 4_096
 const halfAMillisecond = 500_000n
 
@@ -140,7 +142,9 @@ const makeSweep = (
     const began = clock.monotonicTimeNanosUnsafe()
     const { last, soonest } = look.get(after, size) ?? {}
     if (typeof last !== "number") return undefined
-    const removed = Number(soonest) < now ? removeBetween(after, last, now) : 0
+    const hasExpired = Number(soonest) < now
+    if (hasExpired && size > mostWithExpired) return { last: after, removed: 0, size: mostWithExpired }
+    const removed = hasExpired ? removeBetween(after, last, now) : 0
     const took = clock.monotonicTimeNanosUnsafe() - began
     if (took > 2n * halfAMillisecond) return { last, removed, size: Math.max(fewest, size >> 1) }
     return { last, removed, size: took < halfAMillisecond ? Math.min(most, size * 2) : size }
