@@ -4,6 +4,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as effectSessions from "effect-sessions"
 import { explore, print, shrink } from "./explorer/explore.ts"
+import { mutants, withMutant } from "./explorer/mutants.ts"
 import { makeSubject, type Subject } from "./explorer/subject.ts"
 import { type PlantedFault, plantedFaults } from "./explorer/virtualStore.ts"
 
@@ -43,5 +44,12 @@ describe("a fault that is planted in the store is found", () => {
     const shrunk = shrink(failure, { subject, planted })
     assert.isAtMost(shrunk.plan.requests.length, failure.plan.requests.length)
     assert.include(print(shrunk, { subject, planted }), failure.rule)
+  })
+})
+
+describe("a fault that is planted in the package is found", () => {
+  it.each(mutants)("$name", async (mutant) => {
+    const [failure] = await withMutant(mutant, (subject) => find(subject))
+    assert.isDefined(failure)
   })
 })
