@@ -475,12 +475,13 @@ export class Model {
     const known = caller.key === undefined ? undefined : this.keys.get(caller.key)
     if (known === undefined) {
       const hasExpired = this.#options.now() - openedAt > (this.#options.idleTimeout ?? this.#options.lifetime)
-      // Somebody found it in the list before its first commit was confirmed.
+      // Somebody found it in the list before its first commit was confirmed, or it was created for a merge that took longer
+      // than the minute that it may be pending.
       const wasEnded = [...this.keys.values()].some(
-        ({ creator, line }) => creator === caller.id && root(line).endings > 0
+        ({ creator, line }) => creator === caller.id && (root(line).endings > 0 || root(line).wasSlow)
       )
-      if (!hasExpired && !wasEnded)
-        this.fail("a change was dropped without a reason", `change ${changes.join(", ")} of a new session`)
+      if (hasExpired || wasEnded) return
+      this.fail("a change was dropped without a reason", `change ${changes.join(", ")} of a new session`)
     } else if (this.isActive(known.key) && known.activeSince <= writes) {
       this.fail("a change was dropped without a reason", `change ${changes.join(", ")}, ${known.name} is active`)
     }
