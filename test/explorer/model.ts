@@ -286,7 +286,11 @@ export class Model {
     known.writers.push({ at, by: caller?.id })
     if (before === undefined || !isActiveSession(parse(before.text))) known.activeSince = at
     const held = after === undefined ? undefined : parse(after.text)
-    if (held?._tag === "Hold") root(known.line).mergedInto.add(held.successor)
+    if (held?._tag === "Hold") {
+      root(known.line).mergedInto.add(held.successor)
+      // A log-out that is under way follows it there.
+      if (root(known.line).endings > 0) this.onEnding(held.successor)
+    }
     if (held?._tag === "Tombstone") {
       known.tombstoneEnd = after?.expiry
       this.#keyOf(held.successor, undefined)
