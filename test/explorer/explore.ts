@@ -4,6 +4,7 @@
 import { type Counts, noCounts, type Rule } from "./model.ts"
 import { type Budget, firstStart, makePlan, type Plan, type RequestPlan } from "./plan.ts"
 import { type Outcome, run } from "./run.ts"
+import { seeded } from "./seeded.ts"
 import type { Subject } from "./subject.ts"
 import type { PlantedFault } from "./virtualStore.ts"
 
@@ -34,25 +35,10 @@ const add = (sum: Counts, counts: Counts): void => {
   for (const name of Object.keys(sum) as Array<keyof Counts>) sum[name] += counts[name]
 }
 
-/** Random numbers that the package draws from the process are drawn from the seed, while it runs. */
-const seeded = <A>(seed: number, body: () => A): A => {
-  const { random } = Math
-  let state = seed >>> 0
-  Math.random = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return state / 2 ** 32
-  }
-  try {
-    return body()
-  } finally {
-    Math.random = random
-  }
-}
-
 export const runPlan = (
   plan: Plan,
   options: Pick<Options, "subject" | "planted"> & { readonly keepsHistory?: boolean }
-): Outcome => seeded(plan.seed, () => run(plan, options))
+): Outcome => seeded(plan.seed, options.subject, () => run(plan, options))
 
 export const explore = (options: Options): Explored => {
   const failures: Array<Failure> = []

@@ -286,7 +286,11 @@ export class Model {
     known.writers.push({ at, by: caller?.id })
     if (before === undefined || !isActiveSession(parse(before.text))) known.activeSince = at
     const held = after === undefined ? undefined : parse(after.text)
-    if (held?._tag === "Hold") root(known.line).mergedInto.add(held.successor)
+    if (held?._tag === "Hold") {
+      root(known.line).mergedInto.add(held.successor)
+      // A log-out that is under way follows it there.
+      if (root(known.line).endings > 0) this.onEnding(held.successor)
+    }
     if (held?._tag === "Tombstone") {
       known.tombstoneEnd = after?.expiry
       this.#keyOf(held.successor, undefined)
@@ -475,12 +479,13 @@ export class Model {
     const known = caller.key === undefined ? undefined : this.keys.get(caller.key)
     if (known === undefined) {
       const hasExpired = this.#options.now() - openedAt > (this.#options.idleTimeout ?? this.#options.lifetime)
-      // Somebody found it in the list before its first commit was confirmed.
+      // Somebody found it in the list before its first commit was confirmed, or it was created for a merge that took longer
+      // than the minute that it may be pending.
       const wasEnded = [...this.keys.values()].some(
-        ({ creator, line }) => creator === caller.id && root(line).endings > 0
+        ({ creator, line }) => creator === caller.id && (root(line).endings > 0 || root(line).wasSlow)
       )
-      if (!hasExpired && !wasEnded)
-        this.fail("a change was dropped without a reason", `change ${changes.join(", ")} of a new session`)
+      if (hasExpired || wasEnded) return
+      this.fail("a change was dropped without a reason", `change ${changes.join(", ")} of a new session`)
     } else if (this.isActive(known.key) && known.activeSince <= writes) {
       this.fail("a change was dropped without a reason", `change ${changes.join(", ")}, ${known.name} is active`)
     }

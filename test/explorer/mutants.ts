@@ -1,0 +1,76 @@
+/**
+ * Faults of the package itself: its source, with one line changed. Each has to be found.
+ */
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { makeSubject, type Package, type Subject } from "./subject.ts"
+
+export interface Mutant {
+  readonly name: string
+  readonly file: string
+  readonly from: string
+  readonly to: string
+}
+
+export const mutants: ReadonlyArray<Mutant> = [
+  {
+    name: "a log-out does not follow a tombstone",
+    file: "internal/records.ts",
+    from: "const result = { isEnded: false, next: successor }",
+    to: "const result = { isEnded: false }"
+  },
+  {
+    name: "a commit does not recognise its own write",
+    file: "internal/state.ts",
+    from: "mine === undefined ? state.changes : without(state.changes, mine.changes)",
+    to: "state.changes"
+  },
+  {
+    name: "each try of a commit makes another token",
+    file: "internal/commit.ts",
+    from: "current.secret ?? makeSecret()",
+    to: "makeSecret()"
+  },
+  {
+    name: "a pending session is listed and opened",
+    file: "internal/records.ts",
+    from: 'found._tag === "Session" && !found.isPending && now',
+    to: 'found._tag === "Session" && now'
+  },
+  {
+    name: "a slow request writes the expiry of an earlier moment",
+    file: "internal/cell.ts",
+    from: "Math.max(Math.floor(now), contents.usedAt)",
+    to: "Math.floor(now)"
+  },
+  {
+    name: "a renewal that is cut off puts nothing back",
+    file: "internal/renewal.ts",
+    from: "state.renewal === undefined || !state.renewal.isBurying) return Effect.void",
+    to: "state.renewal !== null) return Effect.void"
+  },
+  {
+    name: "a merge that is called off puts nothing back",
+    file: "internal/merging.ts",
+    from: "found === hold || found === text ?",
+    to: "found === undefined ?"
+  }
+]
+
+const root = fileURLToPath(new URL("../../", import.meta.url))
+
+/** Runs something on a copy of the package that has this fault. Fails if the line to change is gone. */
+export const withMutant = async <A>({ file, from, name, to }: Mutant, body: (subject: Subject) => A): Promise<A> => {
+  mkdirSync(`${root}test/.mutants`, { recursive: true })
+  const folder = mkdtempSync(`${root}test/.mutants/`)
+  try {
+    cpSync(`${root}src`, folder, { recursive: true })
+    const source = readFileSync(`${folder}/${file}`, "utf8")
+    if (source.split(from).length !== 2) throw new Error(`${name}: src/${file} has no longer this line once: ${from}`)
+    writeFileSync(`${folder}/${file}`, source.replace(from, to))
+    const copy: Package = await import(/* @vite-ignore */ `${folder}/index.ts`)
+    return body(makeSubject(copy))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
