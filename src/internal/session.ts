@@ -302,11 +302,12 @@ export class Handle<A> {
     body: (store: Store, queue: Queue<Kept<A>>) => Effect.Effect<B, E>,
     refuse: (waiting: number) => Effect.Effect<never, E> | undefined = neverRefuse
   ): Effect.Effect<B, E> {
-    return takeTurn(this.#queue, refuse, (queue, restore) =>
-      Effect.onExitPrimitive(body(new Interruptible(this.#cell.store, restore), queue), () => {
-        tellOfChange(this.#cell)
-        return undefined
-      })
+    return takeTurn(
+      this.#queue,
+      refuse,
+      (queue, restore) => body(new Interruptible(this.#cell.store, restore), queue),
+      undefined,
+      () => tellOfChange(this.#cell)
     )
   }
 
