@@ -1,3 +1,4 @@
+import { NodeRedis } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Logger, Option, Queue, type Redacted, type Scope, Stream } from "effect"
 import * as Redis from "effect/persistence/Redis"
@@ -104,6 +105,28 @@ describeRedis("RedisEvents", () => {
         one.publish({ _tag: "Created", session: "test/UserSession", id: "id" })
         yield* Effect.sleep("200 millis")
         assert.deepStrictEqual(heard, ["same: id"])
+      })
+    )
+
+    it.effect("needs no more than the rights that the docs name", () =>
+      Effect.gen(function* () {
+        const { port } = yield* RedisServer
+        const client = NodeRedis.layer({ username: "events", password: "secret", socket: { host: "127.0.0.1", port } })
+        yield* Effect.provide(
+          Effect.flatMap(Redis.Redis, (redis) =>
+            redis.send("ACL", "SETUSER", "events", "on", ">secret", "+publish", "+subscribe", "&session:events")
+          ),
+          redisClient
+        )
+        const busOf = Effect.map(Layer.build(Layer.fresh(Layer.provide(RedisEvents.layer, client))), (context) =>
+          Context.get(context, SessionEvents)
+        )
+        const [one, other] = [yield* busOf, yield* busOf]
+        const heard: Array<string> = []
+        other.listen(({ id }) => heard.push(id))
+        one.publish({ _tag: "Created", session: "test/UserSession", id: "id" })
+        yield* Effect.sleep("200 millis")
+        assert.deepStrictEqual(heard, ["id"])
       })
     )
 
