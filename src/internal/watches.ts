@@ -41,8 +41,6 @@ export const movingTime = 1_000
 const patience = 3
 
 interface HubOptions {
-  /** The key of the session class. */
-  readonly session: string
   /** In milliseconds. */
   readonly recheckInterval: number
   readonly look: Look
@@ -82,8 +80,8 @@ class Hub {
     }
   }
 
-  remove(key: string, watch: Watch): void {
-    if (this.#watches.get(key) === watch) this.#watches.delete(key)
+  remove(key: string): void {
+    this.#watches.delete(key)
     if (this.#watches.size > 0) return
     this.#stop?.()
     this.#stop = undefined
@@ -91,7 +89,6 @@ class Hub {
   }
 
   #hear(event: SessionEvent): void {
-    if (event.session !== this.options.session || event._tag === "Created") return
     this.#watches.get(event._tag === "Renewed" ? event.former : event.id)?.poke()
   }
 }
@@ -120,7 +117,7 @@ class Watch {
 
   stop(): void {
     this.#fiber?.interruptUnsafe()
-    this.#hub.remove(this.#key, this)
+    this.#hub.remove(this.#key)
   }
 
   /** Has it look at once. One fiber sleeps and looks; to race it against a signal would take three. */
@@ -164,8 +161,9 @@ class Watch {
 
   #tell(exit: Exit.Exit<Over, SessionStoreError>): void {
     const waiters = [...this.waiters]
+    // Those who leave later have nothing to stop.
     this.waiters.clear()
-    this.#hub.remove(this.#key, this)
+    this.#hub.remove(this.#key)
     for (const waiter of waiters) waiter(exit)
   }
 

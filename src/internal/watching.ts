@@ -71,9 +71,8 @@ const untilOver = <A>(cell: Cell<A>, { base, key }: Stored<A>): Effect.Effect<Ov
     Effect.callback((resume) => {
       const { records, store } = cell
       const bus = Context.get(context, SessionEvents)
-      const { key: session, recheckInterval } = records
+      const { recheckInterval } = records
       const hub = records.hubs.get(store, bus, () => ({
-        session,
         recheckInterval,
         look: makeLook(records, store),
         bus,

@@ -189,6 +189,17 @@ describe("Session.ended", () => {
     })
   })
 
+  test("completes at the next look if the session was renewed, and then destroyed by the old token", function* () {
+    const { open, token } = yield* stored(UserSession)
+    const waiting = yield* wait(yield* open)
+    const [old, renewed] = [yield* UserSessionElsewhere.open(token), yield* UserSessionElsewhere.open(token)]
+    yield* renewed.renewToken
+    yield* unheard(renewed.commit)
+    yield* unheard(old.destroy)
+    yield* TestClock.adjust("10 seconds")
+    assert.strictEqual(yield* waiting.now, "destroyed")
+  })
+
   test("looks when one begins to wait, and then at each interval, without to count as use", function* () {
     const { open } = yield* stored(IdleSession)
     const session = yield* open
@@ -271,6 +282,49 @@ describe("Session.ended", () => {
     assert.strictEqual(yield* waiting.now, "destroyed")
   })
 
+  test("is not ended by a renewal of its own that hangs", function* () {
+    const store = yield* VirtualStore
+    const session = yield* (yield* stored(UserSession)).open
+    const waiting = yield* wait(session)
+    yield* session.renewToken
+    const fault = store.plan(3, { when: "after", how: "hangs" })
+    const commit = yield* Effect.forkChild(session.commit, { startImmediately: true })
+    yield* TestClock.adjust("10 seconds")
+    assert.isTrue(fault.hasCome())
+    assert.strictEqual(yield* waiting.now, "waits")
+    yield* Fiber.interrupt(commit)
+    yield* TestClock.adjust("10 seconds")
+    assert.strictEqual(yield* waiting.now, "waits")
+  })
+
+  test("does not take a merge that is under way for the end", function* () {
+    const [one, other] = [yield* stored(UserSession), yield* stored(UserSession)]
+    const waiting = yield* wait(yield* other.open)
+    const mine = yield* one.open
+    yield* mine.merge(other.token, add)
+    let replaced = 0
+    yield* during(
+      mine.commit,
+      Effect.gen(function* () {
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(yield* waiting.now, "waits")
+      }),
+      // The first one holds the other session.
+      (operation) => operation === "replace" && ++replaced === 2
+    )
+    assert.strictEqual(yield* waiting.now, "renewed")
+  })
+
+  test("goes by the deadline, if the clock of the store is behind", function* () {
+    const { open, token } = yield* stored(PatientSession)
+    const waiting = yield* wait(yield* open)
+    const store = yield* MemStore
+    const text = Option.getOrThrow(yield* store.find(keyOf(token)))
+    yield* store.commit(keyOf(token), text, DateTime.makeUnsafe(7_200_000))
+    yield* TestClock.adjust(3_600_001)
+    assert.strictEqual(yield* waiting.now, "expired")
+  })
+
   test("does not take a renewal that is called off for the end", function* () {
     const store = yield* VirtualStore
     const { open, token } = yield* stored(UserSession)
@@ -278,14 +332,15 @@ describe("Session.ended", () => {
     const other = yield* UserSessionElsewhere.open(token)
     yield* other.renewToken
     let replaced = 0
+    const fault = store.plan(3, { when: "after", how: "fails" })
     yield* during(
-      Effect.suspend(() => {
-        store.plan(1, { when: "before", how: "fails" })
-        return Effect.exit(other.commit)
-      }),
+      Effect.flip(other.commit),
       TestClock.adjust("10 seconds"),
+      // The one that says that the renewal is over.
       (operation) => operation === "replace" && ++replaced === 2
     )
+    assert.isTrue(fault.hasCome())
+    yield* TestClock.adjust("10 seconds")
     assert.strictEqual(yield* waiting.now, "waits")
   })
 
