@@ -65,7 +65,7 @@ const make = Effect.fnUntraced(function* (channel: string) {
   const subscribe = Effect.gen(function* () {
     const inbox = yield* redis.subscribe(channel)
     yield* Deferred.succeed(isListening, undefined)
-    yield* Effect.forever(Effect.flatMap(Queue.take(inbox), ({ message }) => receive(message)))
+    return yield* Effect.forever(Effect.flatMap(Queue.take(inbox), ({ message }) => receive(message)))
   }).pipe(
     Effect.scoped,
     Effect.tapError(({ cause }) =>
