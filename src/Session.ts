@@ -46,10 +46,14 @@ import type { SessionError } from "./internal/errors.ts"
 import { byId, destroyAllOf, listAll, listOf, open } from "./internal/opening.ts"
 import { type IndexOptions, Records } from "./internal/records.ts"
 import type { Committed, Status } from "./internal/session.ts"
+import type { Ending } from "./internal/watches.ts"
+import { eventsOf } from "./internal/watching.ts"
+import type { SessionEvent } from "./SessionEvents.ts"
 import type { SessionStore, SessionStoreError } from "./SessionStore.ts"
 
 export { SessionBusyError, SessionDecodeError, type SessionError } from "./internal/errors.ts"
 export type { Committed, Status } from "./internal/session.ts"
+export type { Ending } from "./internal/watches.ts"
 
 /**
  * One session: a typed value, and what belongs to it.
@@ -169,6 +173,25 @@ export interface Session<A> {
   readonly reload: Effect.Effect<boolean, SessionError>
 
   /**
+   * Completes when this session has ended, wherever that happens, and says how. To wait does not count as use.
+   *
+   * **When to use**: to end a WebSocket, a stream of Server-Sent Events or an RPC connection with its session:
+   * `Effect.raceFirst(socket, session.ended)`.
+   *
+   * **Details**: it looks at the store when you begin to wait, every `recheckInterval` from then on, when the session would
+   * expire, and at once if an event of `SessionEvents` says so. However many wait for one session in this process, one of
+   * them looks. If this session was renewed by its own commit, the wait goes on with the new token. If the token was
+   * renewed elsewhere, or the session was merged into another, it is `"renewed"`. For a session that was never committed it
+   * waits until it is, and then until it has ended. After `destroy` it is `"destroyed"` at once.
+   *
+   * **Gotchas**: how a session ended is what the store shows at the next look. If that is more than a minute after a
+   * renewal, it is `"destroyed"`, and so it is if the deadline was brought forward since the last look.
+   *
+   * **Errors**: a look that fails is made again at the next interval. If the store fails for three intervals, so does this.
+   */
+  readonly ended: Effect.Effect<Ending, SessionStoreError>
+
+  /**
    * The secret that opens this session; until a renewal is committed, the old one. `none` before the first commit, after
    * `destroy`, after it has ended, and in a session that was listed or found by its id, unless it was renewed: the store
    * knows no tokens.
@@ -250,6 +273,11 @@ export interface Options<A, I, Index extends string = never> {
    * every request. Default: a twentieth of the idle timeout. Without an idle timeout there is nothing to move.
    */
   readonly touchInterval?: Duration.Input | undefined
+  /**
+   * How often `ended` looks whether a session has ended: how long one that waits may outlive a log-out whose event did not
+   * arrive. An infinite one leaves it to events and to the expiry. Default: 10 seconds.
+   */
+  readonly recheckInterval?: Duration.Input | undefined
   /**
    * What to do with data in the store that does not decode: open a new session and log a warning without the data each
    * time, or fail with a {@link SessionDecodeError}. Default: `"renew"`. A field that is added to the schema needs a
@@ -373,14 +401,24 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
    * **Details**: to read or change it does not keep it from going idle.
    */
   readonly byId: (id: string) => Effect.Effect<Option.Option<Session<A>>, SessionError, SessionStore>
+
+  /**
+   * What happens to the sessions of this class from now on: in this process, and with `RedisEvents` on every server.
+   *
+   * **When to use**: for an audit log. An event has ids, which open nothing, and no value.
+   *
+   * **Gotchas**: an event is a hint, published once the store confirmed, and not promised to arrive. A consumer that is
+   * slower than the events loses the oldest of those that wait, of which there are at most a thousand.
+   */
+  readonly events: Stream.Stream<SessionEvent>
 }
 
 /**
  * Makes a session class: a service tag whose service is a {@link Session}, typed by a schema.
  *
  * **Details**: the key names the class in the data of its sessions, so to change it ends all of them. Throws a
- * `TypeError` if the lifetime or the idle timeout is not longer than zero, the lifetime is longer than a thousand years,
- * the touch interval is not shorter than the idle timeout, or `maxSessions` has a number below one.
+ * `TypeError` if the lifetime, the idle timeout or the recheck interval is not longer than zero, the lifetime is longer
+ * than a thousand years, the touch interval is not shorter than the idle timeout, or `maxSessions` has a number below one.
  *
  * @example
  * ```ts
@@ -424,7 +462,8 @@ export const Service =
       sessionsOf: (index: Index, value: string) => listOf(records, index, value),
       destroyAllOf: (index: Index, value: string, options?: { readonly except?: Session<A> | undefined }) =>
         destroyAllOf(records, index, value, options?.except),
-      byId: (id: string) => byId(records, id)
+      byId: (id: string) => byId(records, id),
+      events: eventsOf(key)
     })
   }
 
@@ -444,9 +483,12 @@ const makeRecords = <A, I, Index extends string>(key: string, options: Options<A
   if (touchInterval !== undefined && idleTimeout !== null && touchInterval >= idleTimeout) {
     throw new TypeError(`${key}: the touch interval is not shorter than the idle timeout`)
   }
+  const recheckInterval =
+    toMillis(`${key}: the recheck interval`, options.recheckInterval ?? "10 seconds") ?? Number.POSITIVE_INFINITY
   const { initial, schema, undecodable = "renew" } = options
   const indexes = makeIndexes(key, options)
-  return new Records<A>({ key, schema, initial, lifetime, idleTimeout, touchInterval, undecodable, indexes })
+  const times = { lifetime, idleTimeout, touchInterval, recheckInterval }
+  return new Records<A>({ key, schema, initial, undecodable, indexes, ...times })
 }
 
 const makeIndexes = <A, I, Index extends string>(

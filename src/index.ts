@@ -8,4 +8,5 @@
  */
 export * from "./MemStore.ts"
 export * as Session from "./Session.ts"
+export * from "./SessionEvents.ts"
 export * from "./SessionStore.ts"

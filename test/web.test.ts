@@ -7,8 +7,9 @@ import { assert, describe, layer } from "@effect/vitest"
 import { Clock, Effect, FileSystem, Layer } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { MemStore } from "effect-sessions"
-import type { BrowserContext, Page } from "playwright-core"
+import type { Page } from "playwright-core"
 import { Routes } from "../examples/web/Routes.ts"
+import { logIn, messages, openPage, press, seeHeading, seeText } from "./browsing.ts"
 import { hasNoChromium, launchIn, warnWithoutChromium } from "./chromium.ts"
 
 warnWithoutChromium("test/web.test.ts")
@@ -26,36 +27,11 @@ const openBrowser = Effect.fnUntraced(function* (folder: string) {
   return yield* launchIn(folder, { baseURL: `http://localhost:${port}`, javaScriptEnabled: false })
 })
 
-const openPage = Effect.fnUntraced(function* (browser: BrowserContext, path: string) {
-  const page = yield* Effect.promise(() => browser.newPage())
-  yield* Effect.promise(() => page.goto(path))
-  return page
-})
-
 /** A page in a browser of its own. */
 const visit = (path: string) =>
   Effect.gen(function* () {
     return yield* openPage(yield* openBrowser(yield* makeFolder), path)
   })
-
-const logIn = (page: Page, name: string, options: { readonly remember: boolean } = { remember: false }) =>
-  Effect.promise(async () => {
-    await page.getByLabel("Name").fill(name)
-    await page.getByLabel("Remember me").setChecked(options.remember)
-    await page.getByRole("button", { name: "Log in" }).click()
-    await page.getByRole("status").waitFor()
-  })
-
-const press = (page: Page, name: string) =>
-  Effect.promise(() => page.getByRole("button", { name, exact: true }).click())
-
-/** Waits for the heading. */
-const seeHeading = (page: Page, name: string) =>
-  Effect.promise(() => page.getByRole("heading", { level: 1, name, exact: true }).waitFor())
-
-const seeText = (page: Page, text: string) => Effect.promise(() => page.getByText(text, { exact: true }).waitFor())
-
-const messages = (page: Page) => Effect.promise(() => page.getByRole("status").allTextContents())
 
 const cookies = (page: Page) => Effect.promise(() => page.context().cookies())
 

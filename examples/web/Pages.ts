@@ -1,5 +1,6 @@
 /**
- * What the application looks like: pages of plain HTML, whose forms work without JavaScript.
+ * What the application looks like: pages of plain HTML, whose forms work without JavaScript. A script of a few lines tells a
+ * page that is left open when it was logged out.
  */
 import { Data, DateTime } from "effect"
 import { HttpServerResponse } from "effect/http"
@@ -36,7 +37,7 @@ const style = html`<style>
   section { display: grid; gap: 1rem; padding: 1.25rem; border: 1px solid var(--line); border-radius: .5rem }
   form { display: grid; gap: .75rem; justify-items: start }
   .row { display: flex; flex-wrap: wrap; gap: .75rem }
-  [role=status] { padding: .75rem 1rem; border-left: .25rem solid var(--accent); background: light-dark(#eef3ff, #1d2740) }
+  [role=status], [role=alert] { padding: .75rem 1rem; border-left: .25rem solid var(--accent); background: light-dark(#eef3ff, #1d2740) }
   input[type=text], button { padding: .5rem .75rem; border: 1px solid var(--line); border-radius: .375rem; font: inherit }
   input[type=text] { width: 100%; max-width: 20rem }
   button { cursor: pointer }
@@ -83,21 +84,56 @@ export const logIn = ({ flash }: { readonly flash: string | undefined }) =>
 </section>`
   )
 
+// Needs no more than this: a page without JavaScript notices at the next click.
+const watch = html`<script>
+  const says = {
+    destroyed: "You were logged out on another page or device.",
+    expired: "You were logged out, because nothing happened for a while.",
+    renewed: "You have logged in again on another page."
+  }
+  const events = new EventSource("/ended")
+  events.addEventListener("ended", ({ data }) => {
+    events.close()
+    const text = document.createElement("p")
+    text.setAttribute("role", "alert")
+    text.append(says[data])
+    const link = document.createElement("a")
+    link.setAttribute("href", "/")
+    link.append("Go on")
+    document.querySelector("main").replaceChildren(text, link)
+  })
+</script>`
+
+const time = (instant: DateTime.Utc): string =>
+  DateTime.formatLocal(instant, { locale: "en", dateStyle: "medium", timeStyle: "short" })
+
+interface Device {
+  readonly id: string
+  readonly isHere: boolean
+  readonly user: { readonly count: number; readonly device?: string }
+  readonly createdAt: DateTime.Utc
+  readonly usedAt: DateTime.Utc
+}
+
+const row = ({ createdAt, id, isHere, usedAt, user: { count, device } }: Device) => html`<tr>
+<td>${device}${isHere ? html` <strong>(this one)</strong>` : undefined}</td>
+<td>${count}</td>
+<td>${time(createdAt)}</td>
+<td>${time(usedAt)}</td>
+<td><form method="post" action="/log-out-device"><button name="id" value="${id}">Log out this device</button></form></td>
+</tr>
+`
+
 export const account = ({
   name,
   count,
   flash,
-  sessions
+  devices
 }: {
   readonly name: string
   readonly count: number
   readonly flash: string | undefined
-  readonly sessions: ReadonlyArray<{
-    readonly id: string
-    readonly isHere: boolean
-    readonly count: number
-    readonly deadline: DateTime.Utc
-  }>
+  readonly devices: ReadonlyArray<Device>
 }) =>
   page(
     `Hello, ${name}`,
@@ -107,23 +143,22 @@ export const account = ({
 <p>In this session you have counted to <strong>${count}</strong>.</p>
 <form method="post" action="/count"><button class="primary">Count</button></form>
 </section>
-<section aria-labelledby="sessions">
-<h2 id="sessions">Your sessions</h2>
+<section aria-labelledby="devices">
+<h2 id="devices">Your devices</h2>
 <table>
-<thead><tr><th scope="col">Session</th><th scope="col">Counter</th><th scope="col">Ends at the latest</th></tr></thead>
+<thead><tr>
+<th scope="col">Device</th><th scope="col">Counter</th><th scope="col">Logged in</th><th scope="col">Last used</th>
+<th scope="col"></th>
+</tr></thead>
 <tbody>
-${sessions.map(
-  ({ id, isHere, count, deadline }) => html`<tr>
-<td><code>${id.slice(0, 8)}</code>${isHere ? " (this one)" : undefined}</td>
-<td>${count}</td>
-<td>${DateTime.formatLocal(deadline, { locale: "en", dateStyle: "medium", timeStyle: "short" })}</td>
-</tr>
-`
-)}</tbody>
+${devices.map(row)}</tbody>
 </table>
+<p>At most five at a time: with a sixth, the oldest is logged out.</p>
 <div class="row">
 <form method="post" action="/log-out"><button>Log out</button></form>
+<form method="post" action="/log-out-others"><button>Log out all others</button></form>
 <form method="post" action="/log-out-everywhere"><button>Log out everywhere</button></form>
 </div>
-</section>`
+</section>
+${watch}`
   )

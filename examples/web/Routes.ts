@@ -1,10 +1,10 @@
 /**
- * What the application does: log in, count, list the sessions of a user, log out here or everywhere.
+ * What the application does: log in, count, list the devices of a user, log out here or there or everywhere.
  *
  * Each form is a POST that is answered by a redirect, so that to reload a page repeats nothing. `WithSession` protects
  * them from forgery: it refuses a POST that a page of another origin makes. A GET changes nothing but what was shown.
  */
-import { Context, Effect, Layer, Option, Schema, Stream, type Types } from "effect"
+import { Context, Effect, Layer, Option, Schedule, Schema, Stream, type Types } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { Session } from "effect-sessions"
 import { HttpSession } from "effect-sessions/http"
@@ -13,6 +13,8 @@ import * as Pages from "./Pages.ts"
 const User = Schema.Struct({
   name: Schema.optionalKey(Schema.String),
   count: Schema.Int,
+  /** What the browser said of itself at log-in. */
+  device: Schema.optionalKey(Schema.String),
   /** A message for the next page. */
   flash: Schema.optionalKey(Schema.String)
 })
@@ -20,7 +22,11 @@ const User = Schema.Struct({
 class UserSession extends Session.Service<UserSession>()("example/UserSession", {
   schema: User,
   initial: () => ({ count: 0 }),
-  lifetime: "7 days"
+  lifetime: "30 days",
+  idleTimeout: "7 days",
+  touchInterval: "1 minute", // how exactly the list of devices knows when one was last used
+  indexes: { user: (user) => user.name },
+  maxSessions: { user: 5 }
 }) {}
 
 // Without `persist`, the browser forgets the cookie when it closes, unless the user asked to be remembered.
@@ -66,32 +72,37 @@ const logIn = Effect.gen(function* () {
 
   const { name, remember } = form.value
   yield* session.renewToken // whoever knew the token before does not know this one
-  yield* session.set({ name, count: 0, flash: `Welcome, ${name}!` })
+  const { headers } = yield* HttpServerRequest.HttpServerRequest
+  const device = (headers["user-agent"] ?? "Unknown device").slice(0, 200)
+  yield* session.set({ name, count: 0, device, flash: `Welcome, ${name}!` })
   yield* session.setRememberMe(remember === "on")
   return redirect("/account")
 })
 
-// Reads every session there is. With many users, keep the sessions of each in a table of its own.
-const sessionsOf = (name: string) =>
-  Stream.filterEffect(UserSession.sessions, (session) => Effect.map(session.get, (user) => user.name === name))
+/** A session, as the list of devices shows it. */
+const toDevice = (session: Session.Session<typeof User.Type>) =>
+  Effect.all({
+    id: Effect.map(
+      session.id,
+      Option.getOrElse(() => "")
+    ),
+    user: session.get,
+    createdAt: session.createdAt,
+    usedAt: session.usedAt
+  })
 
 const accountPage = Effect.gen(function* () {
   const name = yield* CurrentUser
   const session = yield* UserSession
   const here = yield* session.id
-  const sessions = yield* sessionsOf(name).pipe(
-    Stream.mapEffect((session) => Effect.all([session.id, session.get, session.deadline])),
-    Stream.map(([id, { count }, deadline]) => ({
-      id: Option.getOrElse(id, () => ""),
-      isHere: Option.isSome(id) && Option.contains(here, id.value),
-      count,
-      deadline
-    })),
+  const devices = yield* UserSession.sessionsOf("user", name).pipe(
+    Stream.mapEffect(toDevice),
+    Stream.map((device) => ({ ...device, isHere: Option.contains(here, device.id) })),
     Stream.runCollect
   )
   const { count } = yield* session.get
   const flash = yield* session.modify(({ flash, ...user }) => [flash, user]) // taken out, so that it is shown once
-  return Pages.account({ name, count, flash, sessions })
+  return Pages.account({ name, count, flash, devices })
 })
 
 const count = Effect.gen(function* () {
@@ -109,9 +120,42 @@ const logOut = Effect.gen(function* () {
   return redirect("/")
 })
 
+const DeviceForm = Schema.Struct({ id: Schema.String })
+
+const logOutDevice = Effect.gen(function* () {
+  const name = yield* CurrentUser
+  const { id } = yield* HttpServerRequest.schemaBodyUrlParams(DeviceForm)
+  if (Option.contains(yield* UserSession.use((session) => session.id), id)) return yield* logOut
+  const device = yield* UserSession.byId(id)
+  // Anybody may know an id, so that it has to be one of this user.
+  if (Option.isSome(device) && (yield* device.value.get).name === name) yield* device.value.destroy
+  return redirect("/account")
+})
+
+const logOutOthers = Effect.gen(function* () {
+  const session = yield* UserSession
+  const count = yield* UserSession.destroyAllOf("user", yield* CurrentUser, { except: session })
+  yield* session.update((user) => ({ ...user, flash: `Devices logged out: ${count}.` }))
+  return redirect("/account")
+})
+
 const logOutEverywhere = Effect.gen(function* () {
-  yield* Stream.runForEach(sessionsOf(yield* CurrentUser), (session) => session.destroy)
+  yield* UserSession.destroyAllOf("user", yield* CurrentUser)
   return yield* logOut
+})
+
+/** Tells a page that is left open when its session has ended. A line each half minute finds out whether it still is. */
+const ended = Effect.gen(function* () {
+  const session = yield* UserSession
+  const { name } = yield* session.get
+  if (name === undefined) return HttpServerResponse.empty() // a 204, after which a browser does not ask again
+  const alive = Stream.repeat(Stream.make(":\n\n"), Schedule.spaced("30 seconds"))
+  const farewell = Stream.fromEffect(Effect.map(session.ended, (how) => `event: ended\ndata: ${how}\n\n`))
+  const body = Stream.merge(alive, farewell, { haltStrategy: "right" })
+  return HttpServerResponse.stream(Stream.encodeText(body), {
+    contentType: "text/event-stream",
+    headers: { "cache-control": "no-store" }
+  })
 })
 
 const PublicRoutes = HttpRouter.addAll([
@@ -123,8 +167,13 @@ const PrivateRoutes = HttpRouter.addAll([
   HttpRouter.route("GET", "/account", accountPage),
   HttpRouter.route("POST", "/count", count),
   HttpRouter.route("POST", "/log-out", logOut),
+  HttpRouter.route("POST", "/log-out-device", logOutDevice),
+  HttpRouter.route("POST", "/log-out-others", logOutOthers),
   HttpRouter.route("POST", "/log-out-everywhere", logOutEverywhere)
 ]).pipe(Layer.provide(WithUser.layer))
 
+// A page that is left open does not keep its session from going idle.
+const EventRoutes = HttpRouter.add("GET", "/ended", ended).pipe(Layer.provide(WithSession.with({ touch: false }).layer))
+
 /** All of the application but the server and the store. */
-export const Routes = Layer.merge(PublicRoutes, PrivateRoutes)
+export const Routes = Layer.mergeAll(PublicRoutes, PrivateRoutes, EventRoutes)

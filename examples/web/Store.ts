@@ -1,6 +1,6 @@
 /**
  * Where the sessions are kept: `SESSION_STORE` is `memory` (the default), `redis` or `postgres`. The rest of the
- * application does not know.
+ * application does not know. With Redis, every server hears at once of a log-out on another one.
  */
 import { NodeRedis } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
@@ -8,10 +8,10 @@ import { Config, Effect, Layer, Redacted, Schema } from "effect"
 import type { RedisError } from "effect/persistence/Redis"
 import type { SqlError } from "effect/sql/SqlError"
 import { MemStore, type SessionStore } from "effect-sessions"
-import { RedisStore } from "effect-sessions/redis"
+import { RedisEvents, RedisStore } from "effect-sessions/redis"
 import { SqlStore } from "effect-sessions/sql"
 
-const inRedis = RedisStore.layer.pipe(
+const inRedis = Layer.mergeAll(RedisStore.layer, RedisEvents.layer).pipe(
   Layer.provide(
     NodeRedis.layerConfig({
       url: Config.withDefault(Config.String("REDIS_URL"), "redis://localhost:6379"),

@@ -29,6 +29,8 @@ export interface Cell<A> {
   state: State<A>
   /** Whether the carrier of the token is gone, so that nobody could be handed a new one, and a warning has said so. */
   seal: "open" | "sealed" | "warned"
+  /** Told after each operation, if anybody waits for the session to end. */
+  listeners: Set<() => void> | undefined
 }
 
 /** What is known of a session without a look: what the one before saw last, or else what this one did. */

@@ -25,6 +25,7 @@ import {
   withChanges,
   without
 } from "./state.ts"
+import { publish } from "./telemetry.ts"
 import { makeSecret } from "./token.ts"
 import type { Queue } from "./turns.ts"
 
@@ -215,6 +216,7 @@ const add = Effect.fnUntraced(function* <A>(
   }
   cell.state = saved(current, { key, text: mine.text, contents: mine.contents }, token, mine.changes)
   yield* records.telemetry.created
+  yield* publish({ _tag: "Created", session: records.key, id: key })
   // It was an earlier try that arrived.
   if (mine !== sent && cell.state.changes.length > 0) yield* commit(cell, store, queue)
 })

@@ -10,6 +10,7 @@ import { isUnchanged, makeHold, makeId, makeTombstone, restamp } from "./envelop
 import type { SessionError } from "./errors.ts"
 import { asKept, done, type Found, graveEnd, type Records, type Step, type Store, write } from "./records.ts"
 import { type Change, change, isMerge, type Kept, type Merge, withChanges } from "./state.ts"
+import { publish } from "./telemetry.ts"
 import { hashToken, isToken } from "./token.ts"
 
 /** A session that is held for a merge. */
@@ -58,7 +59,13 @@ export const whileHeld = Effect.fnUntraced(function* <A>(
   if (state._tag === "Stored") {
     const { key } = state
     const again = () => bestEffort(release(cell, cell.store, claims, key))
-    return yield* Effect.ignore(Effect.onError(release(cell, store, claims, key), again))
+    yield* Effect.ignore(Effect.onError(release(cell, store, claims, key), again))
+    const session = cell.records.key
+    return yield* Effect.forEach(
+      claims.values(),
+      ({ merge: { other } }) => publish({ _tag: "Renewed", session, id: key, former: other.key }),
+      { discard: true }
+    )
   }
   yield* Effect.onError(restore(cell, store, claims), () =>
     Effect.suspend(() => {

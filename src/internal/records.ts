@@ -11,8 +11,9 @@ import { type Decoded, type Envelope, makeEnvelope, makeSealed } from "./envelop
 import type { SessionDecodeError, SessionError } from "./errors.ts"
 import { share } from "./looks.ts"
 import type { Contents, Kept } from "./state.ts"
-import { makeTelemetry, type Telemetry } from "./telemetry.ts"
+import { makeTelemetry, publish, type Telemetry } from "./telemetry.ts"
 import { Queues, type Restore } from "./turns.ts"
+import { Hubs } from "./watches.ts"
 
 /** The part of a store that a session in memory uses. */
 export interface Store extends Pick<SessionStore["Service"], "find" | "create" | "replace" | "delete"> {
@@ -99,6 +100,7 @@ interface RecordsOptions<A> {
   readonly touchInterval: number | undefined
   readonly undecodable: "renew" | "fail"
   readonly indexes: ReadonlyMap<string, IndexOptions<A>>
+  readonly recheckInterval: number
 }
 
 const howToGoOn =
@@ -111,7 +113,9 @@ export class Records<A> {
   readonly envelope: Envelope<A>
   readonly telemetry: Telemetry
   readonly queues = new Queues<Kept<A>>()
+  readonly hubs = new Hubs()
   readonly indexes: ReadonlyMap<string, IndexOptions<A>>
+  readonly recheckInterval: number
   readonly #lifetime: number
   readonly #idleTimeout: number | null
   readonly #touchInterval: number | undefined
@@ -124,6 +128,7 @@ export class Records<A> {
     this.envelope = makeEnvelope(options.key, options.schema)
     this.telemetry = makeTelemetry(options.key)
     this.indexes = options.indexes
+    this.recheckInterval = options.recheckInterval
     this.#lifetime = options.lifetime
     this.#idleTimeout = options.idleTimeout
     this.#touchInterval = options.touchInterval
@@ -329,41 +334,57 @@ const endLine = Effect.fnUntraced(function* <A>(
   const visited = new Set<string>()
   const grave = graveEnd(yield* Clock.currentTimeMillis)
   let key: string | undefined = first
+  let former: string | undefined
   let found = known
   let isEnded = false
   // Two sessions that are being merged into each other are each other's successors.
   while (key !== undefined && !visited.has(key)) {
-    visited.add(key)
-    const find = Effect.flatMap(store.find(key), (held) => self.inspect(held))
-    const next: { readonly isEnded: boolean; readonly next?: string | undefined } = yield* compareAndSet(
+    const at: string = key
+    visited.add(at)
+    const find = Effect.flatMap(store.find(at), (held) => self.inspect(held))
+    const next: EndOfOne = yield* compareAndSet(
       store,
-      key,
+      at,
       find,
-      (found) => Effect.succeed(stepToEnd(self, found, grave)),
+      (found) => Effect.succeed(stepToEnd(self, { key: at, former }, found, grave)),
       found
     )
     isEnded ||= next.isEnded
+    if (next.id !== undefined) yield* publish({ _tag: "Destroyed", session: self.key, id: next.id })
+    former = at
     key = next.next
     found = undefined
   }
   return isEnded
 })
 
+interface EndOfOne {
+  readonly isEnded: boolean
+  /** The session that has ended, by the id that it was last known by. */
+  readonly id: string | undefined
+  readonly next?: string | undefined
+}
+
 /** A tombstone is sealed before its successor ends, so that a renewal which is under way cannot go through after that. */
-const stepToEnd = <A>(self: Records<A>, found: Found<A>, grave: DateTime.Utc) => {
+const stepToEnd = <A>(
+  self: Records<A>,
+  { former, key }: { readonly key: string; readonly former: string | undefined },
+  found: Found<A>,
+  grave: DateTime.Utc
+): Step<EndOfOne> => {
   switch (found._tag) {
     case "Nothing":
-      return done({ isEnded: false })
+      return done({ isEnded: false, id: undefined })
     case "Undecodable":
-      return remove(found.text, { isEnded: true })
+      return remove(found.text, { isEnded: true, id: key })
     case "Session":
-      // To remove what a renewal has not handed out yet ends nothing.
+      // To remove what a renewal has not handed out yet ends nothing, but the session that was to be renewed.
       return found.isPending
-        ? remove(found.text, { isEnded: false, next: found.contents.former })
-        : remove(found.text, { isEnded: true })
+        ? remove(found.text, { isEnded: false, id: former, next: found.contents.former })
+        : remove(found.text, { isEnded: true, id: key })
     case "Tombstone": {
       const { isSealed, successor, text } = found
-      const result = { isEnded: false, next: successor }
+      const result = { isEnded: false, id: found.held === undefined ? undefined : key, next: successor }
       return isSealed ? done(result) : write(text, makeSealed(self.key, successor), grave, result)
     }
   }

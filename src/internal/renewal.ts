@@ -39,6 +39,7 @@ import {
   write
 } from "./records.ts"
 import { type Change, type Contents, type Kept, type Renewal, type Secret, type Stored, saved } from "./state.ts"
+import { publish } from "./telemetry.ts"
 import type { Queue } from "./turns.ts"
 
 /** The session under its new key, and the changes that are in it. */
@@ -62,6 +63,7 @@ export const renew = Effect.fnUntraced(function* <A>(
   if (moved === undefined || current._tag !== "Stored") return endCell(cell, state.key, queue)
   queue.seen = undefined
   cell.state = saved(current, moved.kept, secret.token, moved.made)
+  yield* publish({ _tag: "Renewed", session: cell.records.key, id: secret.key, former: state.key })
   yield* takeOut(cell.records, store, current, moved.kept)
 })
 

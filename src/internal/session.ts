@@ -12,6 +12,8 @@ import { merge } from "./merging.ts"
 import { longestQueue, type Records, type Store } from "./records.ts"
 import { type Contents, change, type Kept, type State, startAnew } from "./state.ts"
 import { makeQueue, type Queue, type Restore, takeTurn } from "./turns.ts"
+import type { Ending } from "./watches.ts"
+import { ended, tellOfChange } from "./watching.ts"
 
 /**
  * What was done to a session since it was opened or last committed: nothing; something that a commit would save;
@@ -91,7 +93,7 @@ export class Handle<A> {
     state: State<A>,
     { isUse, openedAt }: { readonly isUse: boolean; readonly openedAt: number }
   ) {
-    this.#cell = { records, store, state, isUse, openedAt, seal: "open" }
+    this.#cell = { records, store, state, isUse, openedAt, seal: "open", listeners: undefined }
     this.#carried =
       state._tag === "Stored"
         ? { key: state.key, end: records.endOf(state.base), rememberMe: state.base.rememberMe }
@@ -199,6 +201,10 @@ export class Handle<A> {
     return this.#exclusively((store, queue) => reload(this.#cell, store, queue))
   }
 
+  get ended(): Effect.Effect<Ending, SessionStoreError> {
+    return ended(this.#cell)
+  }
+
   get token(): Effect.Effect<Option.Option<Redacted.Redacted<string>>> {
     return Effect.sync(() => {
       const { state } = this.#cell
@@ -294,7 +300,13 @@ export class Handle<A> {
     body: (store: Store, queue: Queue<Kept<A>>) => Effect.Effect<B, E>,
     refuse: (waiting: number) => Effect.Effect<never, E> | undefined = neverRefuse
   ): Effect.Effect<B, E> {
-    return takeTurn(this.#queue, refuse, (queue, restore) => body(new Interruptible(this.#cell.store, restore), queue))
+    return takeTurn(
+      this.#queue,
+      refuse,
+      (queue, restore) => body(new Interruptible(this.#cell.store, restore), queue),
+      undefined,
+      () => tellOfChange(this.#cell)
+    )
   }
 
   /** For a commit. A log-out is never refused: it ends the queue. */

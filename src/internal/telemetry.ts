@@ -1,8 +1,9 @@
 /**
- * What sessions tell metrics and traces: counters by class, and a span around what asks the store. Never a token or a
- * value.
+ * What sessions tell metrics, traces and those who listen: counters by class, a span around what asks the store, and
+ * events. Never a token or a value.
  */
 import { Context, Effect, Metric, Option, Tracer } from "effect"
+import { type SessionEvent, SessionEvents } from "../SessionEvents.ts"
 
 const sessionsCreated = Metric.counter("sessions_created", {
   description: "Sessions that a first commit added to the store",
@@ -63,4 +64,15 @@ const withSecret = <A, E>(
       result = Option.some(value)
     })
     return Effect.map(around(kept), () => Option.getOrThrow(result))
+  })
+
+/** Tells those who listen. It is called after the store confirmed, so that it must not fail whatever was confirmed. */
+export const publish = (event: SessionEvent): Effect.Effect<void> =>
+  Effect.contextWith((context: Context.Context<never>) => {
+    try {
+      Context.get(context, SessionEvents).publish(event)
+      return Effect.void
+    } catch (cause) {
+      return Effect.logWarning(`${event.session}: publishing the event ${event._tag} failed`, cause)
+    }
   })

@@ -73,7 +73,7 @@ const passOn = <Seen>(queue: Queue<Seen>): void => {
 /**
  * Runs when it is its turn, uninterruptible but for what `restore` is put around. Interrupted while it waits, it leaves
  * the queue at once; within another turn, `outer` is that turn's `restore`. Does not wait if so many wait already that
- * `refuse` says no.
+ * `refuse` says no. `after` is called when the turn is over.
  *
  * Not a `Semaphore`: most often nobody waits, and every request that changes something comes by here.
  */
@@ -81,13 +81,15 @@ export const takeTurn = <Seen, A, E>(
   queueOf: () => Queue<Seen>,
   refuse: (waiting: number) => Effect.Effect<never, E> | undefined,
   body: (queue: Queue<Seen>, restore: Restore) => Effect.Effect<A, E>,
-  outer?: Restore
+  outer?: Restore,
+  after?: () => void
 ): Effect.Effect<A, E> =>
   Effect.uninterruptibleMask((restore) => {
     const queue = queueOf()
     const turn = () =>
       Effect.onExitPrimitive(body(queue, restore), () => {
         passOn(queue)
+        after?.()
         return undefined
       })
     if (!queue.isTaken) {

@@ -16,8 +16,8 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "a log-out does not follow a tombstone",
     file: "internal/records.ts",
-    from: "const result = { isEnded: false, next: successor }",
-    to: "const result = { isEnded: false }"
+    from: "key, next: successor }",
+    to: "key, next: undefined }"
   },
   {
     name: "a commit does not recognise its own write",

@@ -1,0 +1,130 @@
+/**
+ * What happens to sessions, for those who want to be told: audit logs, and `ended` of every session.
+ *
+ * An event is a hint. It is published after the store confirmed what it tells, at most once, and possibly never, as after
+ * a crash. So nothing may depend on its arrival: `ended` looks at the store again by itself, and an event only has it look
+ * sooner.
+ *
+ * Without a layer, events reach every listener in this process. `RedisEvents` of `effect-sessions/redis` carries them to
+ * every server.
+ *
+ * @module
+ */
+import { Context } from "effect"
+
+/**
+ * What happened to a session, by its class and its public id, which opens nothing:
+ *
+ * - `Created`: a first commit added it.
+ * - `Renewed`: it took over from the session with the id `former`, whose token was renewed or which was merged into it.
+ * - `Destroyed`: it was ended by a log-out, by `destroyAllOf` or by `maxSessions`.
+ *
+ * No event tells that a session has expired: nobody is there when it does.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import type { Session, SessionEvent } from "effect-sessions"
+ *
+ * const toLine = (event: SessionEvent) =>
+ *   event._tag === "Renewed" ? `${event.former} is now ${event.id}` : `${event.id}: ${event._tag}`
+ *
+ * toLine({ _tag: "Created", session: "app/UserSession", id: "kP3v" }) // => "kP3v: Created"
+ *
+ * const audit = <Self, A>(UserSession: Session.ServiceClass<Self, string, A>) =>
+ *   Stream.runForEach(UserSession.events, (event) => Effect.log(toLine(event)))
+ * ```
+ */
+export type SessionEvent =
+  | { readonly _tag: "Created"; readonly session: string; readonly id: string }
+  | { readonly _tag: "Renewed"; readonly session: string; readonly id: string; readonly former: string }
+  | { readonly _tag: "Destroyed"; readonly session: string; readonly id: string }
+
+/**
+ * What takes events from those who publish them to those who listen.
+ *
+ * **When to use**: to carry events between servers by something other than Redis. {@link SessionEvents.make} makes one for
+ * this process, on which to build.
+ */
+export interface SessionEventBus {
+  /**
+   * Publishes an event. It is called in the middle of a commit, so it returns at once: what takes time, such as to send it
+   * to another server, is queued, and dropped if the queue is full. If it throws, a warning is logged, and the commit goes
+   * on.
+   */
+  readonly publish: (event: SessionEvent) => void
+  /** Has a listener called with every event from now on, until the function that it returns is called. */
+  readonly listen: (listener: (event: SessionEvent) => void) => () => void
+}
+
+/** `SessionEvents.make`. */
+const make = (): SessionEventBus => {
+  const listeners = new Set<(event: SessionEvent) => void>()
+  return {
+    publish: (event) => {
+      let failure: { readonly error: unknown } | undefined
+      for (const listener of listeners) {
+        try {
+          listener(event)
+        } catch (error) {
+          failure ??= { error }
+        }
+      }
+      // After all were told.
+      if (failure !== undefined) throw failure.error
+    },
+    listen: (listener) => {
+      // A function of its own, so that one may listen twice.
+      const own = (event: SessionEvent) => listener(event)
+      listeners.add(own)
+      return () => {
+        listeners.delete(own)
+      }
+    }
+  }
+}
+
+/**
+ * The bus of session events. Without a layer, it is one for the whole process.
+ *
+ * **When to use**: to provide another bus, such as one that reaches other servers. To be told what happens to the sessions
+ * of a class, use its stream `events`.
+ *
+ * **Gotchas**: provide it to all of the application, and not to the store alone: a session uses the bus of where it is
+ * committed, destroyed or waited for.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer, Option, Schema } from "effect"
+ * import { MemStore, Session, type SessionEvent, SessionEvents } from "effect-sessions"
+ *
+ * class UserSession extends Session.Service<UserSession>()("app/UserSession", {
+ *   schema: Schema.Struct({ userId: Schema.optionalKey(Schema.String) }),
+ *   initial: () => ({})
+ * }) {}
+ *
+ * const program = Effect.gen(function* () {
+ *   const bus = yield* SessionEvents
+ *   const heard: Array<SessionEvent["_tag"]> = []
+ *   const stop = bus.listen(({ _tag }) => heard.push(_tag))
+ *   const session = yield* UserSession.open()
+ *   yield* session.set({ userId: "ada" })
+ *   yield* session.commit
+ *   yield* session.destroy
+ *   stop()
+ *   return heard
+ * })
+ *
+ * // A bus of its own, as for a test.
+ * const layer = Layer.merge(MemStore.layer, Layer.sync(SessionEvents, SessionEvents.make))
+ *
+ * await Effect.runPromise(Effect.provide(program, layer)) // => ["Created", "Destroyed"]
+ * ```
+ */
+export const SessionEvents: Context.Reference<SessionEventBus> & {
+  /** Makes a bus that reaches every listener in this process. */
+  readonly make: () => SessionEventBus
+} = /* @__PURE__ */ Object.assign(
+  /* @__PURE__ */ Context.Reference<SessionEventBus>("effect-sessions/SessionEvents", { defaultValue: make }),
+  { make }
+)

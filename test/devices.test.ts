@@ -1,0 +1,207 @@
+/**
+ * The devices of a user, in the web application of examples/: several browsers at once, whose open pages notice a log-out.
+ */
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { createServer } from "node:http"
+import { fileURLToPath } from "node:url"
+import { NodeHttpServer } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { HttpRouter, HttpServer } from "effect/http"
+import { MemStore } from "effect-sessions"
+import type { Page } from "playwright-core"
+import { Routes } from "../examples/web/Routes.ts"
+import { logIn, messages, openPage, press, seeHeading } from "./browsing.ts"
+import { hasNoChromium, launch, warnWithoutChromium } from "./chromium.ts"
+import { describeRedis, RedisServer } from "./servers.ts"
+
+warnWithoutChromium("test/devices.test.ts")
+
+/** The address of a server with a store of its own. */
+const startServer = Effect.gen(function* () {
+  const context = yield* HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: true }).pipe(
+    Layer.provide(MemStore.layer),
+    Layer.provideMerge(
+      NodeHttpServer.layer(createServer, { host: "localhost", port: 0, gracefulShutdownTimeout: "1 millis" })
+    ),
+    Layer.fresh,
+    Layer.build
+  )
+  const { address } = yield* Effect.provide(HttpServer.HttpServer, context)
+  return "port" in address ? `http://localhost:${address.port}` : assert.fail("the server listens on no port")
+})
+
+const example = fileURLToPath(new URL("../examples/web.ts", import.meta.url))
+
+/** The address of a server in a process of its own, as `npm start` starts it. */
+const startProcess = Effect.fnUntraced(function* (environment: Record<string, string>) {
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      spawn(process.execPath, ["--import", "tsx", example], {
+        env: { ...process.env, PORT: "0", ...environment },
+        stdio: ["ignore", "pipe", "ignore"]
+      })
+    ),
+    (child) =>
+      Effect.promise(async () => {
+        if (child.exitCode !== null) return
+        const exit = once(child, "exit")
+        child.kill()
+        await exit
+      })
+  )
+  return yield* Effect.callback<string>((resume) => {
+    // Read for as long as it runs: it logs requests, and would end if nobody took them.
+    child.stdout.on("data", (data) => {
+      const address = /http:\S+/.exec(String(data))?.[0]
+      if (address !== undefined) resume(Effect.succeed(address))
+    })
+    child.once("exit", () => resume(Effect.die(new Error("the server did not start"))))
+  })
+})
+
+type Browser = Effect.Success<typeof launch>
+
+/** The account page of a user who has logged in with a browser of its own, and that the page has begun to listen. */
+const device = Effect.fnUntraced(function* (browser: Browser, baseURL: string, name: string, userAgent: string) {
+  const context = yield* Effect.promise(() => browser.newContext({ baseURL, userAgent }))
+  const page = yield* openPage(context, "/")
+  const isListening = Effect.promise(() => page.waitForResponse((response) => response.url().endsWith("/ended")))
+  yield* Effect.all([isListening, logIn(page, name)], { concurrency: 2 })
+  yield* seeHeading(page, `Hello, ${name}`)
+  return page
+})
+
+const rows = (page: Page) => page.getByRole("row").filter({ hasNot: page.getByRole("columnheader") })
+
+const devicesOn = (page: Page) =>
+  Effect.promise(async () => {
+    await page.reload()
+    return rows(page).locator("td:first-child").allTextContents()
+  })
+
+/** What a page says at once, without that anybody touches it. */
+const alertOn = (page: Page, timeout = 20_000) =>
+  Effect.promise(async () => {
+    const alert = page.getByRole("alert")
+    await alert.waitFor({ timeout })
+    // Nothing private is left to see.
+    assert.strictEqual(await page.getByRole("heading").count(), 0)
+    return alert.textContent()
+  })
+
+const loggedOut = "You were logged out on another page or device."
+
+describe.skipIf(hasNoChromium)("the devices of a user", { timeout: 120_000 }, () => {
+  it.live("are listed by what the browser says of itself", () =>
+    Effect.gen(function* () {
+      const [browser, url] = [yield* launch, yield* startServer]
+      const laptop = yield* device(browser, url, "Ada", "Laptop")
+      yield* device(browser, url, "Ada", "<b>Phone</b>")
+      yield* device(browser, url, "Bob", "Desktop")
+      assert.deepStrictEqual(yield* devicesOn(laptop), ["Laptop (this one)", "<b>Phone</b>"])
+    })
+  )
+
+  it.live("are logged out one by one, and the open page of that one says so at once", () =>
+    Effect.gen(function* () {
+      const [browser, url] = [yield* launch, yield* startServer]
+      const [laptop, phone] = [
+        yield* device(browser, url, "Ada", "Laptop"),
+        yield* device(browser, url, "Ada", "Phone")
+      ]
+      yield* devicesOn(laptop)
+      yield* Effect.promise(() => rows(laptop).nth(1).getByRole("button").click())
+      assert.strictEqual(yield* alertOn(phone, 1_000), loggedOut)
+      yield* Effect.promise(() => phone.getByRole("link").click())
+      yield* seeHeading(phone, "Log in")
+      assert.deepStrictEqual(yield* devicesOn(laptop), ["Laptop (this one)"])
+      // To log out this one is to log out.
+      yield* Effect.promise(() => rows(laptop).nth(0).getByRole("button").click())
+      yield* seeHeading(laptop, "Log in")
+    })
+  )
+
+  it.live("are not those of another user, who knows an id", () =>
+    Effect.gen(function* () {
+      const [browser, url] = [yield* launch, yield* startServer]
+      const [ada, eve] = [yield* device(browser, url, "Ada", "Laptop"), yield* device(browser, url, "Eve", "Phone")]
+      const button = rows(ada).getByRole("button")
+      const id = yield* Effect.promise(() => button.getAttribute("value"))
+      yield* Effect.promise(async () => {
+        await rows(eve)
+          .getByRole("button")
+          .evaluate((element, id) => element.setAttribute("value", id ?? ""), id)
+        await rows(eve).getByRole("button").click()
+      })
+      yield* seeHeading(eve, "Hello, Eve")
+      assert.deepStrictEqual(yield* devicesOn(ada), ["Laptop (this one)"])
+    })
+  )
+
+  it.live("are all logged out but this one", () =>
+    Effect.gen(function* () {
+      const [browser, url] = [yield* launch, yield* startServer]
+      const [laptop, phone, tablet] = [
+        yield* device(browser, url, "Ada", "Laptop"),
+        yield* device(browser, url, "Ada", "Phone"),
+        yield* device(browser, url, "Ada", "Tablet")
+      ]
+      const other = yield* device(browser, url, "Bob", "Desktop")
+      yield* press(laptop, "Log out all others")
+      for (const page of [phone, tablet]) assert.strictEqual(yield* alertOn(page), loggedOut)
+      assert.deepStrictEqual(yield* messages(laptop), ["Devices logged out: 2."])
+      assert.deepStrictEqual(yield* devicesOn(laptop), ["Laptop (this one)"])
+      assert.deepStrictEqual(yield* devicesOn(other), ["Desktop (this one)"])
+    })
+  )
+
+  it.live("are five at the most: the oldest goes, and says so", () =>
+    Effect.gen(function* () {
+      const [browser, url] = [yield* launch, yield* startServer]
+      const pages: Array<Page> = []
+      for (const name of ["One", "Two", "Three", "Four", "Five", "Six"]) {
+        pages.push(yield* device(browser, url, "Ada", name))
+      }
+      const [oldest, ...others] = pages
+      assert.strictEqual(yield* alertOn(oldest ?? assert.fail()), loggedOut)
+      assert.deepStrictEqual(yield* devicesOn(others.at(-1) ?? assert.fail()), [
+        "Two",
+        "Three",
+        "Four",
+        "Five",
+        "Six (this one)"
+      ])
+    })
+  )
+
+  it.live("share a page between two tabs, one of which logs out", () =>
+    Effect.gen(function* () {
+      const [browser, url] = [yield* launch, yield* startServer]
+      const page = yield* device(browser, url, "Ada", "Laptop")
+      const tab = yield* openPage(page.context(), "/account")
+      yield* press(tab, "Log out")
+      assert.strictEqual(yield* alertOn(page), loggedOut)
+    })
+  )
+})
+
+describeRedis("two servers on one Redis", () => {
+  describe.skipIf(hasNoChromium)("with a browser at each", { timeout: 120_000 }, () => {
+    it.live("close the stream of one within a second of a log-out on the other", () =>
+      Effect.gen(function* () {
+        const { port } = yield* RedisServer
+        const environment = { SESSION_STORE: "redis", REDIS_URL: `redis://127.0.0.1:${port}` }
+        const [one, other] = [yield* startProcess(environment), yield* startProcess(environment)]
+        const browser = yield* launch
+        const [laptop, phone] = [
+          yield* device(browser, one, "Ada", "Laptop"),
+          yield* device(browser, other, "Ada", "Phone")
+        ]
+        yield* press(laptop, "Log out all others")
+        assert.strictEqual(yield* alertOn(phone, 1_000), loggedOut)
+      }).pipe(Effect.scoped, Effect.provide(RedisServer.layer))
+    )
+  })
+})
