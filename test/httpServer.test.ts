@@ -6,6 +6,7 @@ import { Deferred, Effect, Fiber, Layer, Option, Redacted, Schema, Stream } from
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { MemStore, Session, SessionStore } from "effect-sessions"
 import { HttpSession } from "effect-sessions/http"
+import { activeFields } from "./session/fixtures.ts"
 import { listen, send, tokenOf } from "./site.ts"
 import { withLog } from "./telemetry.ts"
 
@@ -48,7 +49,7 @@ const memory = MemStore.layerWithCleanupInterval(0)
 const cookieOf = (name: string, ...tokens: ReadonlyArray<string>) =>
   `Cookie: ${tokens.map((token) => `${name}=${token}`).join("; ")}`
 
-const size = Effect.flatMap(MemStore, (store) => store.size)
+const size = Effect.map(activeFields, ({ length }) => length)
 
 const pages = { "/": read, "/visit": visit, "/log-out": logOut, "/log-in": logIn }
 

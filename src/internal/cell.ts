@@ -3,7 +3,7 @@
  */
 import { Effect } from "effect"
 import { isUnchanged } from "./envelope.ts"
-import type { Found, Records, Store } from "./records.ts"
+import { asFound, type Found, type FoundSession, type Records, type Store } from "./records.ts"
 import {
   type Change,
   type Contents,
@@ -36,12 +36,20 @@ export interface Cell<A> {
 /** What is known of a session without a look: what the one before saw last, or else what this one did. */
 export const knownOf = <A>(
   { records }: Cell<A>,
-  { base, key, text }: Stored<A>,
+  { base, isPending, key, text }: Stored<A>,
   queue: Queue<Kept<A>>,
   now: number
-): Found<A> | undefined =>
+): Found<A> | undefined => {
+  const kept = { key, text, contents: base, isPending }
+  if (isPending) return asFound(kept)
   // Whoever has logged out or renewed goes on under another key in the same queue.
-  records.known(queue.seen?.key === key ? queue.seen : { key, text, contents: base }, now)
+  return records.known(queue.seen?.key === key ? queue.seen : kept, now)
+}
+
+/** Whether the session is there to be changed: active, or added by this one and not handed out yet. */
+export const isThere = <A>({ records, state }: Cell<A>, found: Found<A>, now: number): found is FoundSession<A> =>
+  (found._tag === "Session" && found.isPending && state._tag === "Stored" && state.isPending) ||
+  records.isActive(found, now)
 
 /** Goes on from what was found, with the changes applied anew, and says whether another was faster. */
 export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): boolean => {
@@ -71,7 +79,7 @@ export const makePatience = (): Patience => {
       return false
     const { successor } = found
     const isMutual = state.changes.some((change) => change._tag === "Merge" && change.other.key === successor)
-    return !(isMutual && state.key < successor) && left-- > 0
+    return !(isMutual && successor !== undefined && state.key < successor) && left-- > 0
   }
 }
 
@@ -89,8 +97,7 @@ export const withRenewal = <A>(state: Stored<A>, changes: ReadonlyArray<Change<A
   const renewal: Renewal<A> = state.renewal ?? {
     ...makeSecret(),
     isBurying: false,
-    sent: undefined,
-    isRemoving: false
+    sent: undefined
   }
   return withChanges({ ...state, renewal }, changes)
 }

@@ -2,7 +2,7 @@
  * A commit: how a session is added and saved, without losing what others write at the same time.
  */
 import { Clock, Effect } from "effect"
-import { type Cell, contentsToSave, endCell, knownOf, makePatience, rebaseCell, withRenewal } from "./cell.ts"
+import { type Cell, contentsToSave, endCell, isThere, knownOf, makePatience, rebaseCell, withRenewal } from "./cell.ts"
 import { isUnchanged, touch } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
 import { changeOf, confirm, join, keysOf, leave } from "./indexes.ts"
@@ -14,7 +14,6 @@ import {
   applyAll,
   type Change,
   type Contents,
-  change,
   isMerge,
   type Kept,
   type New,
@@ -128,8 +127,6 @@ const commitNew = Effect.fnUntraced(function* <A>(
   if (!current.changes.some(isMerge)) return yield* add(cell, store, queue, secret, current.changes)
   // What merges has to be in the store: a log-out of the other leads to it.
   yield* add(cell, store, queue, secret, nothing)
-  // Something to save also if there is nothing left to merge: it is not to stay pending.
-  cell.state = change(cell.state, { _tag: "Update", apply: (contents) => contents })
   yield* commit(cell, store, queue)
 })
 
@@ -172,7 +169,7 @@ const attempt = <A>(
   const last = state.attempts.at(-1)
   if (last?.changes === changes && last.contents.usedAt === contents.usedAt) return Effect.succeed(last)
   // What this deployment does not know of the value stays, if only its use is noted.
-  if (state._tag === "Stored" && changes.length === 0) {
+  if (state._tag === "Stored" && changes.length === 0 && !state.isPending) {
     return Effect.succeed({ text: touch(state.text, contents.usedAt), contents, changes })
   }
   // Without its changes, a new session is not listed yet.
@@ -211,10 +208,12 @@ const add = Effect.fnUntraced(function* <A>(
   const current = cell.state
   if (mine === undefined || current._tag !== "New") return endCell(cell, undefined, queue)
   if (!(yield* confirm(store, mine.contents, key))) {
-    yield* store.delete(key)
+    yield* records.bury(store, key)
     return endCell(cell, undefined, queue)
   }
-  cell.state = saved(current, { key, text: mine.text, contents: mine.contents }, token, mine.changes)
+  const { contents, text } = mine
+  const isPending = mine.changes === nothing
+  cell.state = saved(current, { key, text, contents, isPending }, token, mine.changes)
   yield* records.telemetry.created
   yield* publish({ _tag: "Created", session: records.key, id: key })
   // It was an earlier try that arrived.
@@ -271,8 +270,7 @@ const toSave = <A>(
 ): Effect.Effect<Step<Outcome<A> | "Moved" | undefined>> => {
   const { isUse, records, state } = cell
   if (state._tag !== "Stored") return Effect.succeed(done(undefined))
-  const isOwnPending = found._tag === "Session" && found.isPending && found.text === state.text
-  if (!records.isActive(found, now) && !isOwnPending) return Effect.succeed(done(undefined))
+  if (!isThere(cell, found, now)) return Effect.succeed(done(undefined))
   const kept = asKept(state.key, found)
   const isConflict = rebaseCell(cell, state, kept)
   // What another made of it may belong to somebody else.
@@ -293,12 +291,12 @@ const toWrite = <A>(
   const { records, state } = cell
   if (state._tag !== "Stored") return Effect.succeed(done(undefined))
   const unchanged = { kept, made: state.changes }
-  if (state.changes.length === 0 && !isTouched) return Effect.succeed(done(unchanged))
+  if (state.changes.length === 0 && !isTouched && !kept.isPending) return Effect.succeed(done(unchanged))
   return Effect.mapEager(attempt(cell, state, state.changes, now), (sent): Step<Outcome<A>> => {
     // Nothing to write, if the session still is what the changes were applied to.
     if (!isTouched && isUnchanged(sent.text, kept.text)) return isFresh ? done(unchanged) : look
     note(cell, sent)
-    const next = { key: kept.key, text: sent.text, contents: sent.contents }
+    const next = { key: kept.key, text: sent.text, contents: sent.contents, isPending: false }
     return write(kept.text, sent.text, records.expiryOf(sent.contents), { kept: next, made: sent.changes })
   })
 }

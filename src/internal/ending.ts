@@ -7,7 +7,7 @@ import { type Cell, endCell, knownOf, rebaseCell } from "./cell.ts"
 import type { SessionError } from "./errors.ts"
 import { leave } from "./indexes.ts"
 import { asKept, type Store } from "./records.ts"
-import { type Kept, makeNew } from "./state.ts"
+import { isMerge, type Kept, makeNew, type Stored } from "./state.ts"
 import type { Queue } from "./turns.ts"
 
 /** Ends the session, and whatever took over from it. What is written afterwards belongs to a new one. */
@@ -22,7 +22,7 @@ export const destroy = Effect.fnUntraced(function* <A>(
     case "New": {
       const { attempts, secret, undecodable } = state
       // A try that was not confirmed may have arrived. Nobody else has its token.
-      if (secret !== undefined && attempts.length > 0) yield* store.delete(secret.key)
+      if (secret !== undefined && attempts.length > 0) yield* records.bury(store, secret.key)
       if (undecodable !== undefined) {
         const { key, text } = undecodable
         isEnded = yield* records.end(store, key, { _tag: "Undecodable", text })
@@ -43,6 +43,9 @@ export const destroy = Effect.fnUntraced(function* <A>(
   cell.state = makeNew(records.contentsAt(yield* Clock.currentTimeMillis), { isDestroyed: true })
 })
 
+const isOwnMerge = <A>({ attempts }: Stored<A>, text: string): boolean =>
+  attempts.some((sent) => sent.text === text && sent.changes.some(isMerge))
+
 /** Fetches the newest value, applies the changes to it, and says whether the session is still active. */
 export const reload = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
@@ -57,7 +60,8 @@ export const reload = Effect.fnUntraced(function* <A>(
   const now = yield* Clock.currentTimeMillis
   const current = cell.state
   if (current._tag === "Stored" && cell.records.isActive(found, now)) {
-    rebaseCell(cell, current, asKept(key, found))
+    // A merge that has arrived is left to the commit, which lets go of the other session.
+    if (!isOwnMerge(current, found.text)) rebaseCell(cell, current, asKept(key, found))
     return true
   }
   // A renewal of its own that failed half-way is finished by the next commit.

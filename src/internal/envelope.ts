@@ -1,7 +1,8 @@
 /**
  * What a session is in the store: contents to text and back.
  *
- * A session is JSON with the fields that `Session` documents. A tombstone is JSON with the id of the successor. Each
+ * A session is JSON with the fields that `Session` documents. A tombstone is JSON with the id of the successor, if there
+ * is one. Each
  * write of a session has an id of its own, so that no two writes are the same text: whoever finds the text of a write in
  * the store knows that it is that write, and a compare-and-set never takes a newer session for the one it expected.
  */
@@ -15,12 +16,12 @@ export type Decoded<A> =
   | Tombstone
   | { readonly _tag: "Foreign" }
 
-/** What a renewal or a merge leaves under the old key. It opens nothing, and leads a log-out on to the successor. */
+/** What a renewal, a merge or a log-out leaves under a key. It opens nothing, and leads a log-out on to the successor. */
 export interface Tombstone {
   readonly _tag: "Tombstone"
   readonly text: string
-  /** The key of the session that took over. */
-  readonly successor: string
+  /** The key of the session that took over. `undefined` if none did: it was logged out. */
+  readonly successor: string | undefined
   /** A log-out came by: the successor ends as well, and nothing stands up again. */
   readonly isSealed: boolean
   /** The text of a session that is being merged, until the merge is saved or called off. */
@@ -176,11 +177,11 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
     if (typeof index === "string" || (typeof session === "string" && session !== key))
       return Effect.succeed({ _tag: "Foreign" })
     if (version !== 1 || session !== key) return fail(new Error("The data is not a session of version 1"))
-    if (typeof successor !== "string") return decodeSession(text, parsed)
+    if (typeof successor !== "string" && ended !== true) return decodeSession(text, parsed)
     return Effect.succeed({
       _tag: "Tombstone",
       text,
-      successor,
+      successor: typeof successor === "string" ? successor : undefined,
       isSealed: ended === true,
       held: typeof held === "string" ? held : undefined,
       merge: typeof merge === "string" ? merge : undefined
@@ -194,8 +195,8 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
 export const makeTombstone = (session: string, successor: string): string =>
   JSON.stringify({ version: 1, session, successor })
 
-/** What a log-out makes of a tombstone. */
-export const makeSealed = (session: string, successor: string): string =>
+/** What a log-out makes of a tombstone, or of a session, which has no successor. */
+export const makeSealed = (session: string, successor?: string | undefined): string =>
   JSON.stringify({ version: 1, session, successor, ended: true })
 
 /** What stands in the place of a session while its value is taken into another. Each is another write, as of a session. */

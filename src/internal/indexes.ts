@@ -167,7 +167,7 @@ export const join = Effect.fnUntraced(function* <A>(
       const next = withMember(record, joining, joining.memberOf.includes(key), contents.deadline, now)
       return next === undefined
         ? Effect.succeed({ next, result: undefined })
-        : Effect.map(withAtMost(store, next, joining.key, max, now), (next) => ({
+        : Effect.map(withAtMost(self, store, next, joining.key, max, now), (next) => ({
             next,
             result: next.members.filter(({ isRevoked }) => isRevoked)
           }))
@@ -201,7 +201,8 @@ const alive = (members: ReadonlyArray<Member>, now: number): ReadonlyArray<Membe
   members.filter(({ deadline }) => deadline >= now)
 
 /** Marks the oldest members that are too many, save the one that joins. Those whose sessions are gone do not count. */
-const withAtMost = Effect.fnUntraced(function* (
+const withAtMost = Effect.fnUntraced(function* <A>(
+  self: Records<A>,
   store: Store,
   { members, revokedAt }: IndexRecord,
   key: string,
@@ -213,7 +214,7 @@ const withAtMost = Effect.fnUntraced(function* (
   const there = yield* Effect.filter(members, (member) =>
     member.isRevoked || member.ids.includes(key) || now - member.addedAt < birthTime
       ? Effect.succeed(true)
-      : exists(store, member)
+      : exists(self, store, member)
   )
   let tooMany = count(there) - max
   return {
@@ -224,9 +225,15 @@ const withAtMost = Effect.fnUntraced(function* (
   }
 })
 
-const exists = Effect.fnUntraced(function* (store: Store, { ids }: Member) {
+const exists = Effect.fnUntraced(function* <A>(
+  self: Records<A>,
+  store: Store,
+  { ids }: Member
+): Effect.fn.Return<boolean, SessionStoreError> {
   for (const id of ids) {
-    if (Option.isSome(yield* store.find(id))) return true
+    const found = yield* self.inspect(yield* store.find(id))
+    // A tombstone may give way to what it was, unless a log-out has sealed it.
+    if (found._tag !== "Nothing" && !(found._tag === "Tombstone" && found.isSealed)) return true
   }
   return false
 })

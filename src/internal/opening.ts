@@ -44,7 +44,10 @@ const openState = <A>(
       case "Session":
         return records.isActive(found, now) ? makeStored(asKept(key, found), token) : makeNew(records.contentsAt(now))
       case "Tombstone":
-        return makeEnded(key, records.contentsAt(now))
+        // After a log-out one may log in again with the token that the client still has.
+        return found.successor === undefined
+          ? makeNew(records.contentsAt(now))
+          : makeEnded(key, records.contentsAt(now))
       case "Undecodable":
         return makeNew(records.contentsAt(now), { undecodable: { key, text: found.text } })
       case "Nothing":

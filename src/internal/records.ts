@@ -258,6 +258,20 @@ export class Records<A> {
   readonly end: (store: Store, key: string, known: Found<A> | undefined) => Effect.Effect<boolean, SessionStoreError> =
     (store, key, known) => endLine(this, store, key, known)
 
+  /** Ends what only this session has the token of, and whatever it has sent there that did not arrive yet. */
+  bury(store: Store, key: string): Effect.Effect<void, SessionStoreError> {
+    return Effect.clockWith((clock) => {
+      const grave = graveEnd(clock.currentTimeMillisUnsafe())
+      const sealed = makeSealed(this.key)
+      const find = Effect.flatMap(store.find(key), (held) => this.inspect(held))
+      const decide = (found: Found<A>): Step<void> =>
+        found._tag === "Tombstone"
+          ? done(undefined)
+          : write(found._tag === "Nothing" ? undefined : found.text, sealed, grave, undefined)
+      return compareAndSet(store, key, find, (found) => Effect.succeed(decide(found)), nothing)
+    })
+  }
+
   get #warnOfForeign(): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#isWarnedOfForeign) return Effect.void
@@ -276,14 +290,19 @@ export const nothing: { readonly _tag: "Nothing" } = { _tag: "Nothing" }
 const asUndecodable = (text: string) => ({ _tag: "Undecodable", text }) as const
 
 /** A session that was found, with its key. */
-export const asKept = <A>(key: string, { contents, text }: FoundSession<A>): Kept<A> => ({ key, text, contents })
+export const asKept = <A>(key: string, { contents, isPending, text }: FoundSession<A>): Kept<A> => ({
+  key,
+  text,
+  contents,
+  isPending
+})
 
 /** What is known of a session, as if it had just been found. */
-export const asFound = <A>({ contents, text }: Kept<A>): Found<A> => ({
+export const asFound = <A>({ contents, isPending, text }: Kept<A>): Found<A> => ({
   _tag: "Session",
   text,
   contents,
-  isPending: false
+  isPending
 })
 
 /** When a tombstone goes that is set up now. */
@@ -365,7 +384,11 @@ interface EndOfOne {
   readonly next?: string | undefined
 }
 
-/** A tombstone is sealed before its successor ends, so that a renewal which is under way cannot go through after that. */
+/**
+ * A tombstone is sealed before its successor ends, so that a renewal which is under way cannot go through after that. A
+ * session leaves a tombstone too: if nothing stood there, a renewal or a merge that is tried again could not tell whether
+ * it was ended or never arrived.
+ */
 const stepToEnd = <A>(
   self: Records<A>,
   { former, key }: { readonly key: string; readonly former: string | undefined },
@@ -381,7 +404,7 @@ const stepToEnd = <A>(
       // To remove what a renewal has not handed out yet ends nothing, but the session that was to be renewed.
       return found.isPending
         ? remove(found.text, { isEnded: false, id: former, next: found.contents.former })
-        : remove(found.text, { isEnded: true, id: key })
+        : write(found.text, makeSealed(self.key), grave, { isEnded: true, id: key })
     case "Tombstone": {
       const { isSealed, successor, text } = found
       const result = { isEnded: false, id: found.held === undefined ? undefined : key, next: successor }

@@ -16,6 +16,7 @@ import {
   type Cell,
   contentsToSave,
   endCell,
+  isThere,
   knownOf,
   makePatience,
   type Patience,
@@ -137,39 +138,35 @@ const move = Effect.fnUntraced(function* <A>(
 
 /**
  * The session that an earlier try has sent, if it arrived. Somebody may have changed it since, as it stood in a list, or
- * have ended it, if nothing is there.
+ * have ended it, which leaves a tombstone.
  */
-const adopt = Effect.fnUntraced(function* <A>(
+const adopt = <A>(
   cell: Cell<A>,
   store: Store,
   { key }: Secret
-): Effect.fn.Return<Moved<A> | "Ended" | undefined, SessionError> {
-  const renewal = renewalOf(cell)
-  const sent = renewal?.sent
-  if (renewal === undefined || sent === undefined) return
-  const found = yield* cell.records.find(store, key)
-  if (found._tag === "Nothing" && renewal.isRemoving) return
-  if (found._tag !== "Session") return "Ended"
-  if (found.isPending) return
-  return { kept: asKept(key, found), made: sent.made }
-})
-
-/**
- * Removes what this renewal has made, and says whether it may be put back. What others go on with, stays. If the session
- * was sent for good and is not there, somebody has ended it.
- */
-const removeOwn = <A>(cell: Cell<A>, store: Store, { key }: Secret) => {
-  let isAsked = renewalOf(cell)?.isRemoving ?? false
-  return cell.records.change(store, key, undefined, (found) => {
-    const sent = renewalOf(cell)?.sent
-    if (found._tag === "Session" && (found.isPending || found.text === sent?.text)) {
-      isAsked = false
-      note(cell, { isRemoving: true })
-      return Effect.succeed(remove(found.text, true))
-    }
-    return Effect.succeed(done(found._tag === "Nothing" && (sent === undefined || isAsked)))
-  })
+): Effect.Effect<Moved<A> | "Ended" | undefined, SessionError> => {
+  const sent = renewalOf(cell)?.sent
+  if (sent === undefined) return Effect.undefined
+  const step = (found: Found<A>): Step<Moved<A> | "Ended" | undefined> => {
+    if (found._tag === "Nothing") return done(undefined)
+    if (found._tag !== "Session") return done("Ended")
+    if (found.isPending) return done(undefined)
+    const kept = asKept(key, found)
+    if (found.text !== sent.text) return done({ kept, made: sent.made })
+    // As another write: a put-back that is still on its way must not remove what is handed out now.
+    const text = restamp(found.text)
+    const moved = { kept: { ...kept, text }, made: sent.made }
+    return write(found.text, text, cell.records.expiryOf(found.contents), moved)
+  }
+  return cell.records.change(store, key, undefined, (found) => Effect.succeed(step(found)))
 }
+
+/** Removes what this renewal has made, and says whether the old session may be put back. What others go on with, stays. */
+const removeOwn = <A>(cell: Cell<A>, store: Store, { key }: Secret): Effect.Effect<boolean, SessionError> =>
+  cell.records.change(store, key, undefined, (found) => {
+    const isOwn = found._tag === "Session" && (found.isPending || found.text === renewalOf(cell)?.sent?.text)
+    return Effect.succeed(isOwn ? remove(found.text, true) : done(found._tag === "Nothing"))
+  })
 
 /** The first step, and what is to be written for the second. */
 const toBury = Effect.fnUntraced(function* <A>(
@@ -184,7 +181,7 @@ const toBury = Effect.fnUntraced(function* <A>(
   const now = yield* Clock.currentTimeMillis
   if (patience(cell, found)) return wait
   const tombstone = makeTombstone(cell.records.key, secret.key)
-  if (cell.records.isActive(found, now)) {
+  if (isThere(cell, found, now)) {
     if (rebaseCell(cell, state, asKept(state.key, found))) yield* cell.records.telemetry.conflict
   } else if (found._tag !== "Tombstone" || found.text !== tombstone) {
     return done(undefined)
@@ -230,8 +227,8 @@ const finish = Effect.fnUntraced(function* <A>(
   { contents, made, text }: Pending<A>
 ): Effect.fn.Return<Kept<A> | "Gone" | undefined, SessionError> {
   const { records } = cell
-  const kept = { key, text: yield* records.envelope.encode(contents), contents }
-  note(cell, { sent: { text: kept.text, made }, isRemoving: false })
+  const kept = { key, text: yield* records.envelope.encode(contents), contents, isPending: false }
+  note(cell, { sent: { text: kept.text, made } })
   return yield* records.change<Kept<A> | "Gone" | undefined, never>(store, key, asFound({ ...kept, text }), (found) =>
     Effect.succeed(stepToFinish(records, found, text, kept))
   )
@@ -265,7 +262,7 @@ const putBack = <A>(cell: Cell<A>, secret: Secret): Effect.Effect<void> => {
     records.change(store, state.key, undefined, (found) =>
       Effect.succeed(
         (found._tag === "Tombstone" && found.text === tombstone) ||
-          (records.isActive(found, now) && found.text === state.text)
+          (isThere(cell, found, now) && found.text === state.text)
           ? write(found.text, text, records.expiryOf(state.base), undefined)
           : done(undefined)
       )
@@ -277,7 +274,7 @@ const putBack = <A>(cell: Cell<A>, secret: Secret): Effect.Effect<void> => {
   return bestEffort(
     Effect.flatMap(isRemoved, (isGone) => {
       if (!isGone) return Effect.void
-      note(cell, { sent: undefined, isRemoving: false })
+      note(cell, { sent: undefined })
       return restore
     })
   )

@@ -10,7 +10,7 @@ import { destroy, reload } from "./ending.ts"
 import { SessionBusyError, type SessionError } from "./errors.ts"
 import { merge } from "./merging.ts"
 import { longestQueue, type Records, type Store } from "./records.ts"
-import { type Contents, change, type Kept, type State, startAnew } from "./state.ts"
+import { type Contents, change, type Kept, type New, type State, type Stored, startAnew } from "./state.ts"
 import { makeQueue, type Queue, type Restore, takeTurn } from "./turns.ts"
 import type { Ending } from "./watches.ts"
 import { ended, tellOfChange } from "./watching.ts"
@@ -243,7 +243,7 @@ export class Handle<A> {
     return Effect.sync(() => {
       const { state } = this.#cell
       if (state._tag === "Ended") return "ended"
-      if (state.changes.length > 0) return "modified"
+      if (isModified(state)) return "modified"
       return state._tag === "New" && state.isDestroyed ? "destroyed" : "unmodified"
     })
   }
@@ -262,7 +262,7 @@ export class Handle<A> {
   #hasToSave(clock: Clock.Clock): boolean {
     const { isUse, records, state } = this.#cell
     if (state._tag === "Ended") return false
-    if (state.changes.length > 0) return true
+    if (isModified(state)) return true
     return state._tag === "Stored" && isUse && records.isTouchDue(state.base, clock.currentTimeMillisUnsafe())
   }
 
@@ -314,6 +314,10 @@ export class Handle<A> {
     return waiting < longestQueue ? undefined : Effect.fail(new SessionBusyError({ session: this.#cell.records.key }))
   }
 }
+
+/** Whether there is something to save, be it only that it was added and not handed out. */
+const isModified = <A>(state: New<A> | Stored<A>): boolean =>
+  state.changes.length > 0 || (state._tag === "Stored" && state.isPending)
 
 const neverRefuse = () => undefined
 

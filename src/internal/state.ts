@@ -34,6 +34,8 @@ export interface Kept<A> {
   readonly key: string
   readonly text: string
   readonly contents: Contents<A>
+  /** Whether its token opens nothing yet. */
+  readonly isPending: boolean
 }
 
 /** What was done to a session in memory, to be done again to a newer one. */
@@ -65,8 +67,6 @@ export interface Renewal<A> extends Secret {
   readonly isBurying: boolean
   /** The session as it was sent for good, which may or may not have arrived either. */
   readonly sent: { readonly text: string; readonly made: ReadonlyArray<Change<A>> } | undefined
-  /** Whether it was asked to be removed again. If nothing is there, it may have been that. */
-  readonly isRemoving: boolean
 }
 
 /** A write that was sent to the store and not confirmed. If it is found there, these changes have been made. */
@@ -103,6 +103,8 @@ export interface Stored<A> extends Changing<A> {
   /** `undefined` if the session was found by its key, as in a list. */
   readonly token: string | undefined
   readonly text: string
+  /** Whether it was added without its changes, before a merge, so that its token opens nothing yet. */
+  readonly isPending: boolean
   /** What `renewToken` asked for. */
   readonly renewal: Renewal<A> | undefined
 }
@@ -150,11 +152,12 @@ export const makeNew = <A>(
   secret: undefined
 })
 
-export const makeStored = <A>({ contents, key, text }: Kept<A>, token: string | undefined): Stored<A> => ({
+export const makeStored = <A>({ contents, isPending, key, text }: Kept<A>, token: string | undefined): Stored<A> => ({
   _tag: "Stored",
   key,
   token,
   text,
+  isPending,
   base: contents,
   changes: nothing,
   contents,
@@ -191,7 +194,8 @@ export const rebase = <A>(state: Stored<A>, found: Kept<A>): Stored<A> => {
   if (found.text === state.text) return state
   const mine = state.attempts.find(({ text }) => text === found.text)
   const changes = mine === undefined ? state.changes : without(state.changes, mine.changes)
-  return withChanges({ ...state, text: found.text, base: found.contents, attempts: nothing }, changes)
+  const { contents, isPending, text } = found
+  return withChanges({ ...state, text, isPending, base: contents, attempts: nothing }, changes)
 }
 
 export const without = <A>(

@@ -7,7 +7,6 @@ import { Context, Effect, Queue, Stream } from "effect"
 import { type SessionEvent, SessionEvents } from "../SessionEvents.ts"
 import type { SessionStoreError } from "../SessionStore.ts"
 import type { Cell } from "./cell.ts"
-import type { Tombstone } from "./envelope.ts"
 import type { Found, Records, Store } from "./records.ts"
 import type { Ended, Stored } from "./state.ts"
 import { type Ending, type Look, movingTime, type Over, type Verdict } from "./watches.ts"
@@ -149,7 +148,8 @@ const judge = <A>(
       if (found.isSealed) return Effect.succeed(over("destroyed"))
       // It is held for a merge, which may be called off.
       if (found.held !== undefined) return Effect.succeed({ _tag: "Alive", text: found.text, end: last.end })
-      return judgeMove(records, store, found, last, now)
+      if (found.successor === undefined) return Effect.succeed(over("destroyed"))
+      return judgeMove(records, store, found.successor, last, now)
   }
 }
 
@@ -157,12 +157,13 @@ const judge = <A>(
 const judgeMove = <A>(
   records: Records<A>,
   store: Store,
-  { successor }: Tombstone,
+  successor: string,
   last: Exclude<Verdict, Over>,
   now: number
 ): Effect.Effect<Verdict, SessionStoreError> =>
   Effect.map(find(records, store, successor), (next): Verdict => {
     const isPending = next._tag === "Session" && next.isPending
+    if (next._tag === "Tombstone" && next.successor === undefined) return over("destroyed")
     if (next._tag !== "Nothing" && !isPending) return { _tag: "Over", ending: "renewed", successor }
     const since = last._tag === "Moving" ? last.since : now
     // It was renewed and then ended, if nothing puts it back.

@@ -15,6 +15,8 @@ export type Held =
   /** What is being merged into another session. */
   | { readonly _tag: "Hold"; readonly value: Value; readonly deadline: number; readonly successor: string }
   | { readonly _tag: "Tombstone"; readonly successor: string; readonly isSealed: boolean }
+  /** A tombstone without a successor, of a session that was logged out. */
+  | { readonly _tag: "Grave" }
 
 interface Fields {
   readonly pending?: boolean
@@ -33,11 +35,12 @@ const read = (text: string): Held => {
   const { deadline = 0, ended = false, held, pending, successor, value = noValue }: Fields = JSON.parse(text)
   if (held !== undefined && successor !== undefined) {
     const inner = parse(held)
-    return inner._tag === "Tombstone"
+    return inner._tag === "Tombstone" || inner._tag === "Grave"
       ? inner
       : { _tag: "Hold", value: inner.value, deadline: inner.deadline, successor }
   }
   if (successor !== undefined) return { _tag: "Tombstone", successor, isSealed: ended }
+  if (ended) return { _tag: "Grave" }
   return { _tag: pending === true ? "Pending" : "Session", value, deadline }
 }
 
@@ -54,6 +57,7 @@ export const parse = (text: string): Held => {
 /** For a history. */
 export const describe = (text: string): string => {
   const held = parse(text)
+  if (held._tag === "Grave") return "the tombstone of a log-out"
   if (held._tag === "Tombstone") return held.isSealed ? "a sealed tombstone" : "a tombstone"
   const kind = held._tag === "Session" ? "" : held._tag === "Pending" ? "pending " : "held for a merge "
   const user = held.value.user === null ? "" : `, user ${held.value.user}`

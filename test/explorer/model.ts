@@ -132,8 +132,6 @@ export interface Counts {
   /** A response with an older token arrived after one with a newer token. */
   staleCookies: number
   browsersChecked: number
-  /** A listed session was ended before its token was handed out, and its first commit went on. */
-  endedBeforeHandedOut: number
   /** A log-out by a token whose tombstone had expired: it ends nothing. */
   logOutsAfterTombstone: number
   /** More than one thing went wrong in one try of a commit that was given up. */
@@ -148,7 +146,6 @@ export const noCounts = (): Counts => ({
   inTwoSessions: 0,
   staleCookies: 0,
   browsersChecked: 0,
-  endedBeforeHandedOut: 0,
   logOutsAfterTombstone: 0,
   excusedAsCutOff: 0,
   excusedAsSlow: 0
@@ -302,11 +299,6 @@ export class Model {
     if (!isActiveSession(held) || after === undefined) return
     const line = root(known.line)
     if (caller?.touch !== false) line.lastUse = Math.max(line.lastUse, calledAt)
-    if (line.isEnded && !known.isHanded && known.creator === caller?.id) {
-      // It was listed before its first commit was confirmed, and ended; that commit comes after the log-out.
-      line.isEnded = false
-      this.counts.endedBeforeHandedOut++
-    }
     if (line.isEnded) this.fail("a log-out came undone", `${known.name} is active again`)
     for (const other of this.keys.values()) {
       if (other !== known && root(other.line) === line && this.isActive(other.key)) {
@@ -334,7 +326,7 @@ export class Model {
   onLateWrite(key: string, text: string, caller: Caller | undefined): void {
     const known = this.#keyOf(key, caller)
     const held = parse(text)
-    if (held._tag === "Tombstone") return
+    if (held._tag === "Tombstone" || held._tag === "Grave") return
     const line = root(known.line)
     if (held._tag === "Pending") line.wasSlow = true
     else line.hasExpired = true
@@ -627,7 +619,8 @@ export class Model {
     const present = new Set<number>()
     for (const key of this.#options.entries.keys()) {
       const held = this.held(key)
-      if (held?._tag !== "Tombstone") for (const id of held?.value.log ?? []) present.add(id)
+      if (held === undefined || !("value" in held)) continue
+      for (const id of held.value.log) present.add(id)
     }
     for (const change of this.#changes.values()) {
       if (!change.isConfirmed || change.line === undefined || present.has(change.id)) continue

@@ -1,5 +1,5 @@
 import { assert, describe } from "@effect/vitest"
-import { DateTime, Duration, Effect, Option, Redacted } from "effect"
+import { DateTime, Duration, Effect, HashMap, Option, Redacted } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, SessionStoreError } from "effect-sessions"
 import { activeFields, commit, logIn, stored, test, UserSession, visit, visitsOf } from "./fixtures.ts"
@@ -12,12 +12,31 @@ describe("Session", () => {
       const session = yield* open
       yield* session.update(logIn("ada"))
       yield* session.destroy
-      assert.strictEqual(yield* (yield* MemStore).size, 0)
+      assert.strictEqual((yield* activeFields).length, 0)
       assert.deepStrictEqual(yield* session.get, { visits: 0 })
       assert.deepStrictEqual(yield* session.token, Option.none())
       assert.strictEqual(yield* session.status, "destroyed")
       assert.deepStrictEqual(yield* session.commit, Option.none())
       assert.strictEqual(yield* session.status, "destroyed")
+    })
+
+    test("leaves a tombstone for a minute, with nothing of the value, and the token opens a new session", function* () {
+      const { token } = yield* stored(UserSession)
+      const session = yield* UserSession.open(token)
+      yield* session.update(logIn("ada"))
+      yield* commit(session)
+      yield* session.destroy
+      const { all } = yield* MemStore
+      assert.deepStrictEqual(
+        [...HashMap.values(yield* all)].map((text): unknown => JSON.parse(text)),
+        [{ version: 1, session: "test/UserSession", ended: true }]
+      )
+      const next = yield* UserSession.open(token)
+      assert.strictEqual(yield* next.status, "unmodified")
+      yield* next.update(visit)
+      assert.isTrue(Option.isSome(yield* next.commit))
+      yield* TestClock.adjust("61 seconds")
+      assert.strictEqual(HashMap.size(yield* all), 1)
     })
 
     test("lets what is written afterwards belong to a new session", function* () {

@@ -83,9 +83,6 @@ const run = (body: Body) => (): Effect.Effect<void, unknown> => {
 /** A test with a store of its own, which it may tell what to do by `VirtualStore`. */
 export const test = (name: string, body: Body): void => it.effect(name, run(body))
 
-/** A test of a fault that is known: turns red when the fault is mended, and is a `test` from then on. */
-export const broken = (name: string, body: Body): void => it.effect.fails(name, run(body))
-
 /** Saves and returns the token. */
 export const commit = <A>(session: Session.Session<A>) =>
   Effect.map(session.commit, (committed) => Option.getOrThrow(committed).token)
@@ -129,7 +126,7 @@ export const activeFields = Effect.map(
     [...HashMap.values(all)]
       .map((text): unknown => JSON.parse(text))
       .filter(Predicate.isReadonlyObject)
-      .filter(({ successor }) => successor === undefined)
+      .filter(({ ended, successor }) => successor === undefined && ended === undefined)
 )
 
 export const malformed = [
