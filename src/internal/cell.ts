@@ -5,6 +5,7 @@ import { Effect } from "effect"
 import { isUnchanged } from "./envelope.ts"
 import { asFound, type Found, type FoundSession, type Records, type Store } from "./records.ts"
 import {
+  type Along,
   type Change,
   type Contents,
   type Kept,
@@ -33,11 +34,14 @@ export interface Cell<A> {
   listeners: Set<() => void> | undefined
 }
 
+/** Where those wait who want to change or end one session in this process. */
+export type SessionQueue<A> = Queue<Kept<A>, Along<A>>
+
 /** What is known of a session without a look: what the one before saw last, or else what this one did. */
 export const knownOf = <A>(
   { records }: Cell<A>,
   { base, isPending, key, text }: Stored<A>,
-  queue: Queue<Kept<A>>,
+  queue: SessionQueue<A>,
   now: number
 ): Found<A> | undefined => {
   const kept = { key, text, contents: base, isPending }
@@ -87,7 +91,7 @@ export const makePatience = (): Patience => {
 export const bestEffort = <E>(effect: Effect.Effect<unknown, E>): Effect.Effect<void> =>
   effect.pipe(Effect.interruptible, Effect.timeoutOption("1 second"), Effect.ignoreCause)
 
-export const endCell = <A>(cell: Cell<A>, key: string | undefined, queue: Queue<Kept<A>>): void => {
+export const endCell = <A>(cell: Cell<A>, key: string | undefined, queue: SessionQueue<A>): void => {
   queue.seen = undefined
   cell.state = makeEnded(key, cell.state.contents)
 }

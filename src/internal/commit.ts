@@ -2,9 +2,20 @@
  * A commit: how a session is added and saved, without losing what others write at the same time.
  */
 import { Clock, Effect } from "effect"
-import { type Cell, contentsToSave, endCell, isThere, knownOf, makePatience, rebaseCell, withRenewal } from "./cell.ts"
+import {
+  type Cell,
+  contentsToSave,
+  endCell,
+  isThere,
+  knownOf,
+  makePatience,
+  rebaseCell,
+  type SessionQueue,
+  withRenewal
+} from "./cell.ts"
 import { isUnchanged, touch } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
+import { gather, tellSaved } from "./group.ts"
 import { changeOf, confirm, join, keysOf, leave } from "./indexes.ts"
 import { whileHeld } from "./merging.ts"
 import { asKept, done, type Found, graveEnd, longAgo, look, type Step, type Store, wait, write } from "./records.ts"
@@ -17,6 +28,7 @@ import {
   isMerge,
   type Kept,
   type New,
+  noteAttempt,
   type Secret,
   type Stored,
   saved,
@@ -26,7 +38,7 @@ import {
 } from "./state.ts"
 import { publish } from "./telemetry.ts"
 import { makeSecret } from "./token.ts"
-import type { Queue } from "./turns.ts"
+import { giveBack } from "./turns.ts"
 
 /** What the store holds after a commit, and which changes are in it. */
 interface Outcome<A> {
@@ -35,7 +47,7 @@ interface Outcome<A> {
 }
 
 /** Saves what there is to save. Afterwards the state is `Stored` if the session is in the store. */
-export const commit = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): Effect.Effect<void, SessionError> => {
+export const commit = <A>(cell: Cell<A>, store: Store, queue: SessionQueue<A>): Effect.Effect<void, SessionError> => {
   const { state } = cell
   switch (state._tag) {
     case "Ended":
@@ -54,7 +66,7 @@ export const commit = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): E
   }
 }
 
-const commitStored = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): Effect.Effect<void, SessionError> => {
+const commitStored = <A>(cell: Cell<A>, store: Store, queue: SessionQueue<A>): Effect.Effect<void, SessionError> => {
   const { records, seal, state } = cell
   if (state._tag !== "Stored") return Effect.void
   const belonging = changeOf(records, state.base, state.contents)
@@ -77,7 +89,7 @@ const commitStored = <A>(cell: Cell<A>, store: Store, queue: Queue<Kept<A>>): Ef
 const renewForIndex = <A>(
   cell: Cell<A>,
   store: Store,
-  queue: Queue<Kept<A>>,
+  queue: SessionQueue<A>,
   state: Stored<A>
 ): Effect.Effect<void, SessionError> =>
   Effect.clockWith((clock) => {
@@ -91,7 +103,7 @@ const renewForIndex = <A>(
 const joinLate = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  queue: Queue<Kept<A>>,
+  queue: SessionQueue<A>,
   { base, contents, key }: Stored<A>
 ): Effect.fn.Return<void, SessionError> {
   const { openedAt, records } = cell
@@ -115,7 +127,7 @@ const joinLate = Effect.fnUntraced(function* <A>(
 const commitNew = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  queue: Queue<Kept<A>>,
+  queue: SessionQueue<A>,
   state: New<A>
 ): Effect.fn.Return<void, SessionError> {
   if (yield* isTrivial(cell, state)) return
@@ -177,18 +189,15 @@ const attempt = <A>(
   return Effect.mapEager(cell.records.envelope.encode(contents, { isPending }), (text) => ({ text, contents, changes }))
 }
 
-/** Notes that a write is being sent, so that it is recognised if it arrives and is not confirmed. */
 const note = <A>(cell: Cell<A>, sent: Attempt<A>): void => {
-  const { state } = cell
-  if (state._tag === "Ended" || state.attempts.includes(sent)) return
-  cell.state = { ...state, attempts: [...state.attempts, sent] }
+  if (cell.state._tag !== "Ended") cell.state = noteAttempt(cell.state, sent)
 }
 
 /** Adds a new session, with all of its changes, or pending and with none. */
 const add = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  queue: Queue<Kept<A>>,
+  queue: SessionQueue<A>,
   { key, token }: Secret,
   changes: ReadonlyArray<Change<A>>
 ): Effect.fn.Return<void, SessionError> {
@@ -237,7 +246,7 @@ const findAdded = Effect.fnUntraced(function* <A>(cell: Cell<A>, store: Store, k
 const save = <A>(
   cell: Cell<A>,
   store: Store,
-  queue: Queue<Kept<A>>,
+  queue: SessionQueue<A>,
   { key }: { readonly key: string }
 ): Effect.Effect<void, SessionError> =>
   Effect.clockWith((clock) => {
@@ -249,13 +258,14 @@ const save = <A>(
     const known = state.attempts.length > 0 ? undefined : knownOf(cell, state, queue, now)
     return Effect.flatMap(
       records.change(store, key, known, (found, isFresh) =>
-        patience(cell, found) ? Effect.succeed(wait) : toSave(cell, found, isFresh, now)
+        patience(cell, found) ? Effect.succeed(wait) : toSave(cell, queue, found, isFresh, now)
       ),
       (outcome) => {
         if (outcome === "Moved") return commitStored(cell, store, queue)
         const current = cell.state
         if (outcome === undefined || current._tag !== "Stored") return Effect.sync(() => endCell(cell, key, queue))
         queue.seen = outcome.kept
+        tellSaved(queue, outcome.kept)
         cell.state = saved(current, outcome.kept, current.token, outcome.made)
         return Effect.void
       }
@@ -264,11 +274,14 @@ const save = <A>(
 
 const toSave = <A>(
   cell: Cell<A>,
+  queue: SessionQueue<A>,
   found: Found<A>,
   isFresh: boolean,
   now: number
 ): Effect.Effect<Step<Outcome<A> | "Moved" | undefined>> => {
   const { isUse, records, state } = cell
+  // Those who were taken along by a write that lost are taken along by the next one, or wait.
+  giveBack(queue)
   if (state._tag !== "Stored") return Effect.succeed(done(undefined))
   if (!isThere(cell, found, now)) return Effect.succeed(done(undefined))
   const kept = asKept(state.key, found)
@@ -277,26 +290,28 @@ const toSave = <A>(
   if (isConflict && changeOf(records, kept.contents, cell.state.contents) !== "none") {
     return Effect.as(records.telemetry.conflict, done("Moved"))
   }
-  const step = toWrite(cell, kept, isFresh, isUse && records.isTouchDue(kept.contents, now), now)
+  const isTouched = isUse && records.isTouchDue(kept.contents, now)
+  const step = toWrite(cell, queue, kept, { isFresh, isTouched, now })
   return isConflict ? Effect.andThen(records.telemetry.conflict, step) : step
 }
 
 const toWrite = <A>(
   cell: Cell<A>,
+  queue: SessionQueue<A>,
   kept: Kept<A>,
-  isFresh: boolean,
-  isTouched: boolean,
-  now: number
+  { isFresh, isTouched, now }: { readonly isFresh: boolean; readonly isTouched: boolean; readonly now: number }
 ): Effect.Effect<Step<Outcome<A> | undefined>> => {
   const { records, state } = cell
   if (state._tag !== "Stored") return Effect.succeed(done(undefined))
   const unchanged = { kept, made: state.changes }
   if (state.changes.length === 0 && !isTouched && !kept.isPending) return Effect.succeed(done(unchanged))
-  return Effect.mapEager(attempt(cell, state, state.changes, now), (sent): Step<Outcome<A>> => {
+  return Effect.flatMapEager(attempt(cell, state, state.changes, now), (own): Effect.Effect<Step<Outcome<A>>> => {
     // Nothing to write, if the session still is what the changes were applied to.
-    if (!isTouched && isUnchanged(sent.text, kept.text)) return isFresh ? done(unchanged) : look
-    note(cell, sent)
-    const next = { key: kept.key, text: sent.text, contents: sent.contents, isPending: false }
-    return write(kept.text, sent.text, records.expiryOf(sent.contents), { kept: next, made: sent.changes })
+    if (!isTouched && isUnchanged(own.text, kept.text)) return Effect.succeed(isFresh ? done(unchanged) : look)
+    return Effect.mapEager(gather(cell, queue, kept, own, now), (sent) => {
+      note(cell, sent)
+      const next = { key: kept.key, text: sent.text, contents: sent.contents, isPending: false }
+      return write(kept.text, sent.text, records.expiryOf(sent.contents), { kept: next, made: sent.changes })
+    })
   })
 }

@@ -3,18 +3,17 @@
  */
 import { Clock, Effect } from "effect"
 import type { SessionStoreError } from "../SessionStore.ts"
-import { type Cell, endCell, knownOf, rebaseCell } from "./cell.ts"
+import { type Cell, endCell, knownOf, rebaseCell, type SessionQueue } from "./cell.ts"
 import type { SessionError } from "./errors.ts"
 import { leave } from "./indexes.ts"
 import { asKept, type Store } from "./records.ts"
-import { isMerge, type Kept, makeNew, type Stored } from "./state.ts"
-import type { Queue } from "./turns.ts"
+import { isMerge, makeNew, type Stored } from "./state.ts"
 
 /** Ends the session, and whatever took over from it. What is written afterwards belongs to a new one. */
 export const destroy = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  queue: Queue<Kept<A>>
+  queue: SessionQueue<A>
 ): Effect.fn.Return<void, SessionStoreError> {
   const { records, state } = cell
   let isEnded = false
@@ -50,7 +49,7 @@ const isOwnMerge = <A>({ attempts }: Stored<A>, text: string): boolean =>
 export const reload = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  queue: Queue<Kept<A>>
+  queue: SessionQueue<A>
 ): Effect.fn.Return<boolean, SessionError> {
   const { records, state } = cell
   // A new session is in no store that it could have ended in.

@@ -140,7 +140,7 @@ const change = <A, B, E>(
           }),
         undefined
       ),
-    store.restore
+    { outer: store.restore }
   )
 
 /** A session that is about to be under a key. */

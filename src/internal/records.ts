@@ -10,7 +10,7 @@ import type { SessionStore, SessionStoreError } from "../SessionStore.ts"
 import { type Decoded, type Envelope, makeEnvelope, makeSealed } from "./envelope.ts"
 import type { SessionDecodeError, SessionError } from "./errors.ts"
 import { share } from "./looks.ts"
-import type { Contents, Kept } from "./state.ts"
+import type { Along, Contents, Kept } from "./state.ts"
 import { makeTelemetry, publish, type Telemetry } from "./telemetry.ts"
 import { Queues, type Restore } from "./turns.ts"
 import { Hubs } from "./watches.ts"
@@ -112,7 +112,7 @@ export class Records<A> {
   readonly initial: () => A
   readonly envelope: Envelope<A>
   readonly telemetry: Telemetry
-  readonly queues = new Queues<Kept<A>>()
+  readonly queues = new Queues<Kept<A>, Along<A>>()
   readonly hubs = new Hubs()
   readonly indexes: ReadonlyMap<string, IndexOptions<A>>
   readonly recheckInterval: number

@@ -20,7 +20,8 @@ import {
   knownOf,
   makePatience,
   type Patience,
-  rebaseCell
+  rebaseCell,
+  type SessionQueue
 } from "./cell.ts"
 import { makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
@@ -41,7 +42,6 @@ import {
 } from "./records.ts"
 import { type Change, type Contents, type Kept, type Renewal, type Secret, type Stored, saved } from "./state.ts"
 import { publish } from "./telemetry.ts"
-import type { Queue } from "./turns.ts"
 
 /** The session under its new key, and the changes that are in it. */
 interface Pending<A> {
@@ -53,7 +53,7 @@ interface Pending<A> {
 export const renew = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
-  queue: Queue<Kept<A>>,
+  queue: SessionQueue<A>,
   secret: Secret
 ): Effect.fn.Return<void, SessionError> {
   const { state } = cell

@@ -3,15 +3,16 @@
  */
 import { Clock, Context, DateTime, type Duration, Effect, Option, Redacted } from "effect"
 import type { SessionStore, SessionStoreError } from "../SessionStore.ts"
-import { type Cell, withRenewal } from "./cell.ts"
+import { type Cell, type SessionQueue, withRenewal } from "./cell.ts"
 import { commit } from "./commit.ts"
 import { toMillis } from "./duration.ts"
 import { destroy, reload } from "./ending.ts"
 import { SessionBusyError, type SessionError } from "./errors.ts"
+import { makeAlong } from "./group.ts"
 import { merge } from "./merging.ts"
 import { longestQueue, type Records, type Store } from "./records.ts"
-import { type Contents, change, type Kept, type New, type State, type Stored, startAnew } from "./state.ts"
-import { makeQueue, type Queue, type Restore, takeTurn } from "./turns.ts"
+import { type Along, type Contents, change, type New, type State, type Stored, startAnew } from "./state.ts"
+import { makeQueue, type Restore, takeTurn } from "./turns.ts"
 import type { Ending } from "./watches.ts"
 import { ended, tellOfChange } from "./watching.ts"
 
@@ -85,7 +86,7 @@ export class Handle<A> {
   /** What the client has: the key of its token, and what the carrier was told of it. */
   readonly #carried: { readonly key: string; readonly end: number; readonly rememberMe: boolean } | undefined
   /** Where its commits and log-outs take their turn. A new session has a queue of its own. */
-  readonly #queue: () => Queue<Kept<A>>
+  readonly #queue: () => SessionQueue<A>
 
   constructor(
     records: Records<A>,
@@ -99,7 +100,7 @@ export class Handle<A> {
         ? { key: state.key, end: records.endOf(state.base), rememberMe: state.base.rememberMe }
         : undefined
     if (state._tag === "New" || state.key === undefined) {
-      let queue: Queue<Kept<A>> | undefined
+      let queue: SessionQueue<A> | undefined
       this.#queue = () => {
         queue ??= makeQueue()
         return queue
@@ -251,9 +252,11 @@ export class Handle<A> {
   get commit(): Effect.Effect<Option.Option<Committed>, SessionError> {
     return Effect.contextWith((context: Context.Context<never>) => {
       if (!this.#hasToSave(Context.get(context, Clock.Clock))) return Effect.succeed(this.#committed)
-      const save = this.#exclusively(
-        (store, queue) => commit(this.#cell, store, queue),
-        (waiting) => this.#refuse(waiting)
+      const save = takeTurn(
+        this.#queue,
+        (waiting) => this.#refuse(waiting),
+        (queue, restore) => commit(this.#cell, new Interruptible(this.#cell.store, restore), queue),
+        { after: () => tellOfChange(this.#cell), along: this.#along }
       )
       return Effect.map(this.#cell.records.telemetry.span(context, "Session.commit", save), () => this.#committed)
     })
@@ -296,17 +299,21 @@ export class Handle<A> {
    * One at a time, among all sessions in this process that were opened by the same token. Only the store can be
    * interrupted, and only if the caller can, since what it has confirmed must be remembered.
    */
-  #exclusively<B, E>(
-    body: (store: Store, queue: Queue<Kept<A>>) => Effect.Effect<B, E>,
-    refuse: (waiting: number) => Effect.Effect<never, E> | undefined = neverRefuse
-  ): Effect.Effect<B, E> {
+  #exclusively<B, E>(body: (store: Store, queue: SessionQueue<A>) => Effect.Effect<B, E>): Effect.Effect<B, E> {
     return takeTurn(
       this.#queue,
-      refuse,
+      neverRefuse,
       (queue, restore) => body(new Interruptible(this.#cell.store, restore), queue),
-      undefined,
-      () => tellOfChange(this.#cell)
+      { after: () => tellOfChange(this.#cell) }
     )
+  }
+
+  /** How another's turn may save the changes of this session, if a commit has to wait. */
+  get #along() {
+    return {
+      make: () => makeAlong(this.#cell),
+      settled: ({ isConflict }: Along<A>) => (isConflict ? this.#cell.records.telemetry.conflict : Effect.void)
+    }
   }
 
   /** For a commit. A log-out is never refused: it ends the queue. */

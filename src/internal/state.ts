@@ -117,6 +117,19 @@ export interface Ended<A> {
   readonly contents: Contents<A>
 }
 
+/** A commit that waits for its turn, as another's turn sees it, which may save the changes with its own. */
+export interface Along<A> {
+  readonly owner: object
+  /** Whether the session was another than the one that the changes were made of. */
+  readonly isConflict: boolean
+  /** The contents with the changes made. `undefined` if the commit needs a turn of its own. */
+  readonly join: (kept: Kept<A>, contents: Contents<A>, now: number) => Contents<A> | undefined
+  /** Called before the write is sent. */
+  readonly note: (text: string, contents: Contents<A>) => void
+  /** Called when the write is confirmed. */
+  readonly saved: (kept: Kept<A>) => void
+}
+
 export type State<A> = New<A> | Stored<A> | Ended<A>
 
 const applyTo = <A>(contents: Contents<A>, change: Change<A>): Contents<A> =>
@@ -206,6 +219,10 @@ export const without = <A>(
   const isMade = new Set(made)
   return changes.filter((change) => !isMade.has(change))
 }
+
+/** Notes that a write is being sent, so that it is recognised if it arrives and is not confirmed. */
+export const noteAttempt = <S extends New<A> | Stored<A>, A>(state: S, sent: Attempt<A>): S =>
+  state.attempts.includes(sent) ? state : { ...state, attempts: [...state.attempts, sent] }
 
 /** These changes are in the store now. Those that were made meanwhile are not. */
 export const saved = <A>(

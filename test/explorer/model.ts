@@ -188,6 +188,7 @@ export class Model {
   readonly #changes = new Map<number, Change>()
   readonly #expired = new Set<string>()
   readonly #gaveUp = new Set<number>()
+  readonly #committing = new Set<Caller>()
   #writes = 0
 
   constructor(options: ModelOptions) {
@@ -270,6 +271,15 @@ export class Model {
     if (line !== undefined && caller.touch) line.lastUse = this.#options.now()
   }
 
+  /** A request that counts as use has begun a commit, which another's write may take along. */
+  onCommitting(caller: Caller): void {
+    if (caller.touch) this.#committing.add(caller)
+  }
+
+  onCommitOver(caller: Caller): void {
+    this.#committing.delete(caller)
+  }
+
   /** A write has reached the store. `after` is undefined if it removed what was there. */
   onWrite(
     key: string,
@@ -298,7 +308,8 @@ export class Model {
     }
     if (!isActiveSession(held) || after === undefined) return
     const line = root(known.line)
-    if (caller?.touch !== false) line.lastUse = Math.max(line.lastUse, calledAt)
+    const isUse = caller?.touch !== false || [...this.#committing].some((other) => other.key === key)
+    if (isUse) line.lastUse = Math.max(line.lastUse, calledAt)
     if (line.isEnded) this.fail("a log-out came undone", `${known.name} is active again`)
     for (const other of this.keys.values()) {
       if (other !== known && root(other.line) === line && this.isActive(other.key)) {

@@ -340,7 +340,9 @@ export class Request {
     const { model } = this.#world
     const [changes, logIn] = [this.#changes, this.#logIn]
     this.#isUnderWay = true
+    model.onCommitting(this.caller)
     const committed = yield* this.#attempt("commit", session.commit)
+    model.onCommitOver(this.caller)
     if (Option.isNone(committed)) return this.#failed()
     this.#isUnderWay = false
     this.#changes = []

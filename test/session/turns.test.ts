@@ -220,7 +220,7 @@ describe("Session", () => {
 
     it.effect("is kept only while somebody has a turn or waits for one", () =>
       Effect.gen(function* () {
-        const queues = new Queues<number>()
+        const queues = new Queues<number, never>()
         const store = {}
         const open = Latch.makeUnsafe(false)
         const get = () => queues.get(store, "key")
