@@ -71,10 +71,14 @@ export const gather = <A>(
   sent: Attempt<A>,
   now: number
 ): Effect.Effect<Attempt<A>> => {
+  if (queue.waiting.length === 0) return Effect.succeed(sent)
   let { contents } = sent
+  // Whoever commits a session twice has the second one wait for the outcome of the first.
+  const owners = new Set<object>([cell])
   takeAlong(queue, (along) => {
-    const next = along.owner === cell ? undefined : along.join(kept, contents, now)
+    const next = owners.has(along.owner) ? undefined : along.join(kept, contents, now)
     if (next === undefined) return false
+    owners.add(along.owner)
     contents = next
     return true
   })
