@@ -35,8 +35,7 @@ export const makeAlong = <A>(cell: Cell<A>): Along<A> => {
       if (state._tag !== "Stored" || state.key !== kept.key || state.isPending || state.renewal !== undefined) return
       isConflict = rebaseCell(cell, state, kept)
       const current = cell.state
-      // What an unconfirmed write may have made of the session is known by a look alone.
-      if (current._tag !== "Stored" || current.attempts.length > 0 || current.changes.some(isMerge)) return
+      if (current._tag !== "Stored" || current.changes.some(isMerge)) return
       const next = tryAll(contents, current.changes)
       if (next === undefined || changeOf(records, contents, next) !== "none") return
       made = [...current.changes]
