@@ -113,7 +113,7 @@ const twoProcessesTest = <R>(
           second.go()
           const [, operations] = yield* Effect.all([commit, second.line], { concurrency: 2 })
           assert.strictEqual(yield* numberIn(token), 1_000)
-          assert.isAtLeast(Number(operations), 500)
+          assert.isAbove(Number(operations), 0)
           assert.isAtMost(count.operations + Number(operations), 6_001)
         }).pipe(Effect.provideService(SessionStore, count.store))
       }).pipe(Effect.scoped, Effect.provide(layer)),
