@@ -14,6 +14,7 @@ import {
   rebase,
   type State,
   type Stored,
+  usedAgain,
   withChanges
 } from "./state.ts"
 import { makeSecret } from "./token.ts"
@@ -58,6 +59,7 @@ export const isThere = <A>({ records, state }: Cell<A>, found: Found<A>, now: nu
 /** Goes on from what was found, with the changes applied anew, and says whether another was faster. */
 export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): boolean => {
   const rebased = rebase(state, kept)
+  if (rebased === state) return false
   cell.state = rebased
   return rebased.changes === state.changes && state.changes.length > 0 && !isUnchanged(rebased.text, state.text)
 }
@@ -65,9 +67,7 @@ export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): b
 /** What to save of a session that is used now. */
 export const contentsToSave = <A>({ isUse }: Cell<A>, contents: Contents<A>, now: number): Contents<A> =>
   // Never back: a slower request must not end a session before the expiry that a faster one was promised.
-  isUse
-    ? { ...contents, usedAt: Math.max(Math.floor(now), contents.usedAt), former: undefined }
-    : { ...contents, former: undefined }
+  usedAgain(contents, isUse ? Math.max(Math.floor(now), contents.usedAt) : contents.usedAt)
 
 /** Whether to look again, as what was found may be called off. */
 export type Patience = <A>(cell: Cell<A>, found: Found<A>) => boolean

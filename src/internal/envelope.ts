@@ -8,7 +8,7 @@
  */
 import { Effect, Predicate, Schema } from "effect"
 import { SessionDecodeError } from "./errors.ts"
-import type { Contents } from "./state.ts"
+import { type Contents, withValue } from "./state.ts"
 
 /** What stands under a key, for one class of sessions. */
 export type Decoded<A> =
@@ -158,7 +158,9 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
     if (typeof fields === "string") return fail(new Error(`The field ${fields} does not fit`))
     const isPending = parsed.pending === true
     return decodeValue(parsed.value).pipe(
-      Effect.mapEager((value): Decoded<A> => ({ _tag: "Session", text, isPending, contents: { ...fields, value } })),
+      Effect.mapEager(
+        (value): Decoded<A> => ({ _tag: "Session", text, isPending, contents: withValue(fields, value) })
+      ),
       Effect.catchEager(fail)
     )
   }

@@ -11,7 +11,7 @@ import { SessionBusyError, type SessionError } from "./errors.ts"
 import { makeAlong } from "./group.ts"
 import { merge } from "./merging.ts"
 import { longestQueue, type Records, type Store } from "./records.ts"
-import { type Along, type Contents, change, type New, type State, type Stored, startAnew } from "./state.ts"
+import { type Along, type Contents, change, type New, type State, type Stored, startAnew, withValue } from "./state.ts"
 import { makeQueue, type Restore, takeTurn } from "./turns.ts"
 import type { Ending } from "./watches.ts"
 import { ended, tellOfChange } from "./watching.ts"
@@ -122,11 +122,11 @@ export class Handle<A> {
 
   // Getters, so that what is taken off a session, as by `const { update } = yield* UserSession`, still works.
   get set() {
-    return (value: A) => this.#update((contents) => ({ ...contents, value }))
+    return (value: A) => this.#update((contents) => withValue(contents, value))
   }
 
   get update() {
-    return (f: (value: A) => A) => this.#update((contents) => ({ ...contents, value: f(contents.value) }))
+    return (f: (value: A) => A) => this.#update((contents) => withValue(contents, f(contents.value)))
   }
 
   get modify() {
@@ -141,7 +141,7 @@ export class Handle<A> {
           return first
         }
         return Effect.as(
-          this.#update((contents) => ({ ...contents, value: next(contents.value) })),
+          this.#update((contents) => withValue(contents, next(contents.value))),
           result
         )
       })

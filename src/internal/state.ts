@@ -29,6 +29,35 @@ export interface Contents<A> {
   readonly former: string | undefined
 }
 
+/**
+ * The same with another value. Field by field, as every request that reads or changes a session comes by here: a spread
+ * takes several times as long, and objects of one shape are read faster.
+ */
+export const withValue = <A>(contents: Omit<Contents<unknown>, "value">, value: A): Contents<A> => ({
+  value,
+  createdAt: contents.createdAt,
+  issuedAt: contents.issuedAt,
+  usedAt: contents.usedAt,
+  deadline: contents.deadline,
+  idleTimeout: contents.idleTimeout,
+  rememberMe: contents.rememberMe,
+  memberOf: contents.memberOf,
+  former: contents.former
+})
+
+/** The same as it is saved at an instant of use: from then on it has no former key. Field by field too. */
+export const usedAgain = <A>(contents: Contents<A>, usedAt: number): Contents<A> => ({
+  value: contents.value,
+  createdAt: contents.createdAt,
+  issuedAt: contents.issuedAt,
+  usedAt,
+  deadline: contents.deadline,
+  idleTimeout: contents.idleTimeout,
+  rememberMe: contents.rememberMe,
+  memberOf: contents.memberOf,
+  former: undefined
+})
+
 /** A session under its key, as the store has it. */
 export interface Kept<A> {
   readonly key: string
@@ -135,7 +164,7 @@ export type State<A> = New<A> | Stored<A> | Ended<A>
 const applyTo = <A>(contents: Contents<A>, change: Change<A>): Contents<A> =>
   change._tag === "Update"
     ? change.apply(contents)
-    : { ...contents, value: change.combine(contents.value, change.other.contents.value) }
+    : withValue(contents, change.combine(contents.value, change.other.contents.value))
 
 export const isMerge = <A>(change: Change<A>): change is Merge<A> => change._tag === "Merge"
 
@@ -222,7 +251,7 @@ export const without = <A>(
 
 /** Notes that a write is being sent, so that it is recognised if it arrives and is not confirmed. */
 export const noteAttempt = <S extends New<A> | Stored<A>, A>(state: S, sent: Attempt<A>): S =>
-  state.attempts.includes(sent) ? state : { ...state, attempts: [...state.attempts, sent] }
+  state.attempts.includes(sent) ? state : { ...state, attempts: state.attempts.concat(sent) }
 
 /** These changes are in the store now. Those that were made meanwhile are not. */
 export const saved = <A>(
