@@ -219,8 +219,9 @@ export const change = <A>(state: State<A>, change: Change<A>): State<A> => {
     case "Ended":
       return { ...state, contents }
     case "New":
+      return { ...state, contents, changes: state.changes.concat(change) }
     case "Stored":
-      return { ...state, contents, changes: [...state.changes, change] }
+      return changedStored(state, state.changes.concat(change), contents, state.attempts)
   }
 }
 
@@ -250,8 +251,30 @@ export const without = <A>(
 }
 
 /** Notes that a write is being sent, so that it is recognised if it arrives and is not confirmed. */
-export const noteAttempt = <S extends New<A> | Stored<A>, A>(state: S, sent: Attempt<A>): S =>
-  state.attempts.includes(sent) ? state : { ...state, attempts: state.attempts.concat(sent) }
+export const noteAttempt = <A>(state: New<A> | Stored<A>, sent: Attempt<A>): New<A> | Stored<A> => {
+  if (state.attempts.includes(sent)) return state
+  const attempts = state.attempts.concat(sent)
+  return state._tag === "New" ? { ...state, attempts } : changedStored(state, state.changes, state.contents, attempts)
+}
+
+/** The same with other changes. Field by field, as is {@link withValue}. */
+const changedStored = <A>(
+  state: Stored<A>,
+  changes: ReadonlyArray<Change<A>>,
+  contents: Contents<A>,
+  attempts: ReadonlyArray<Attempt<A>>
+): Stored<A> => ({
+  _tag: "Stored",
+  key: state.key,
+  token: state.token,
+  text: state.text,
+  isPending: state.isPending,
+  base: state.base,
+  changes,
+  contents,
+  attempts,
+  renewal: state.renewal
+})
 
 /** These changes are in the store now. Those that were made meanwhile are not. */
 export const saved = <A>(
