@@ -133,7 +133,11 @@ export const restamp = (text: string): string => {
   return usedAt === undefined ? text : touch(text, Number(usedAt))
 }
 
-const isInstant = (input: unknown): input is number => Number.isSafeInteger(input)
+/** How far from 1970 a `Date` reaches, in milliseconds. */
+const farthest = 8.64e15
+
+const isInstant = (input: unknown): input is number =>
+  Number.isSafeInteger(input) && Math.abs(Number(input)) <= farthest
 
 const isFlag = (input: unknown): input is boolean | undefined => input === undefined || typeof input === "boolean"
 
@@ -141,7 +145,7 @@ const isKeys = (input: unknown): input is ReadonlyArray<string> | undefined =>
   input === undefined || (Array.isArray(input) && input.every(Predicate.isString))
 
 const isIdleTimeout = (input: unknown): input is number | null | undefined =>
-  input === undefined || input === null || Number.isFinite(input)
+  input === undefined || input === null || (Number.isFinite(input) && Number(input) > 0)
 
 type Parsed = Readonly<Record<PropertyKey, unknown>>
 

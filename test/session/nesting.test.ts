@@ -143,6 +143,20 @@ describe("a value that nests deep", () => {
     assert.deepStrictEqual(yield* renewed.get, stepsOf(1))
   })
 
+  test("and an instant that no date has are taken alike: the data does not decode", function* () {
+    const session = yield* StrictStepSession.open()
+    yield* session.set(stepsOf(2))
+    const token = yield* commit(session)
+    const store = yield* SessionStore
+    const text = Option.getOrThrow(yield* store.find(keyOf(token)))
+    for (const field of ["createdAt", "issuedAt", "usedAt", "deadline"]) {
+      const spoilt = text.replace(new RegExp(`"${field}":\\d+`), `"${field}":8640000000000001`)
+      assert.notStrictEqual(spoilt, text)
+      yield* store.commit(keyOf(token), spoilt, DateTime.makeUnsafe(9e12))
+      assert.strictEqual((yield* Effect.flip(StrictStepSession.open(token)))._tag, "SessionDecodeError")
+    }
+  })
+
   test("may not be a circle either, and the failure does not name what is in it", function* () {
     const circle: Record<string, unknown> = {}
     circle.secretName = circle
