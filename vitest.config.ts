@@ -46,6 +46,8 @@ export default defineConfig({
   },
   test: {
     projects: [unit, servers],
+    // Every test is searched for secrets that get out.
+    setupFiles: [fileURLToPath(new URL("./test/memory.ts", import.meta.url))],
     // The default of five seconds is short for tests with servers on a busy machine.
     testTimeout: 120_000,
     hookTimeout: 120_000

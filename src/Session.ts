@@ -244,7 +244,8 @@ export interface Session<A> {
    * **Errors**: a failure of the store leaves the changes in place, to be committed again. Whether the write had arrived is
    * not known then, and the next try finds out: it recognises its own write, so that no change is made twice. Only if
    * another request has written on top of it in between is the change made again. `SessionBusyError` if a thousand other
-   * commits of this session wait in this process. Dies with a `TypeError` if the value does not fit its schema.
+   * commits of this session wait in this process. Dies with a `TypeError` if the value does not fit its schema,
+   * or nests so deep, 257 arrays and objects in one another, that it might not be read again; nothing is written then.
    */
   readonly commit: Effect.Effect<Option.Option<Committed>, SessionError>
 }

@@ -6,7 +6,7 @@
  * write of a session has an id of its own, so that no two writes are the same text: whoever finds the text of a write in
  * the store knows that it is that write, and a compare-and-set never takes a newer session for the one it expected.
  */
-import { Effect, Predicate, Schema } from "effect"
+import { Effect, Exit, Predicate, Schema } from "effect"
 import { SessionDecodeError } from "./errors.ts"
 import { type Contents, withValue } from "./state.ts"
 
@@ -31,13 +31,66 @@ export interface Tombstone {
 }
 
 export interface Envelope<A> {
-  /** Dies of a value that does not fit the schema. A pending session is part of a renewal that is not over yet. */
+  /** Dies of a value that does not fit the schema, or nests deeper than 256. A pending session is part of a renewal that is not over yet. */
   readonly encode: (contents: Contents<A>, options?: { readonly isPending: boolean }) => Effect.Effect<string>
   readonly decode: (text: string) => Effect.Effect<Decoded<A>, SessionDecodeError>
 }
 
-/** Not so for what `Schema.Any` lets through: a session without a value could never be opened. */
-const hasJson = (value: unknown): boolean => !["undefined", "function", "symbol"].includes(typeof value)
+/**
+ * How deep the JSON of a value may nest. A codec calls itself for each level, and code that has just been loaded takes more
+ * of the stack than code that has run for a while: a value that was saved by the one might not be read by the other. In a
+ * process that has just begun, a union of recursive classes, of all schemas that were tried the one that takes the most,
+ * decodes 800 levels and not 1,000.
+ */
+const deepest = 256
+
+/**
+ * Whether what was made into JSON nests deeper than a codec is sure to read. It looks at the value: of the text it would
+ * have to read every character, and `JSON.stringify` makes it in parts that a first look copies into one.
+ */
+const nestsDeeper = (value: unknown, levels: number): boolean => {
+  if (typeof value !== "object" || value === null) return false
+  if (levels === 0) return true
+  // Loops: a function for each part, as `some` takes, makes it six times as slow.
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) if (nestsDeeper(value[i], levels - 1)) return true
+  } else if (Predicate.isReadonlyObject(value)) {
+    for (const key in value) if (nestsDeeper(value[key], levels - 1)) return true
+  }
+  return false
+}
+
+const tooDeep = "It nests too deep"
+
+/** The JSON of a value, or why it has none. Not all that `Schema.Any` lets through has one. */
+const toJson = (value: unknown): { readonly json: string } | { readonly reason: string } => {
+  let json: string | undefined
+  try {
+    json = JSON.stringify(value)
+  } catch (cause) {
+    // What is thrown for a circle names what is in it.
+    return { reason: cause instanceof RangeError ? tooDeep : "It has no JSON" }
+  }
+  if (json === undefined) return { reason: "It has no JSON" }
+  // Each level takes two characters.
+  return json.length > 2 * deepest && nestsDeeper(value, deepest) ? { reason: tooDeep } : { json }
+}
+
+/** Runs a codec, which calls itself for each level of a value, and answers for a stack that is too small for that. */
+const onOverflow = <I, A, E, E2>(
+  codec: (input: I) => Effect.Effect<A, E>,
+  input: I,
+  answer: () => Effect.Effect<never, E2>
+): Effect.Effect<A, E | E2> => {
+  try {
+    const result = codec(input)
+    if (Exit.isExit(result) && Exit.isSuccess(result)) return result
+    return Effect.catchDefect(result, (defect) => (defect instanceof RangeError ? answer() : Effect.die(defect)))
+  } catch (error) {
+    if (error instanceof RangeError) return answer()
+    throw error
+  }
+}
 
 // The last fields of a session: when it was used, what it was renewed from, and which write this is.
 const tailStart = ',"usedAt":'
@@ -81,7 +134,11 @@ export const restamp = (text: string): string => {
   return usedAt === undefined ? text : touch(text, Number(usedAt))
 }
 
-const isInstant = (input: unknown): input is number => Number.isSafeInteger(input)
+/** How far from 1970 a `Date` reaches, in milliseconds. */
+const farthest = 8.64e15
+
+const isInstant = (input: unknown): input is number =>
+  Number.isSafeInteger(input) && Math.abs(Number(input)) <= farthest
 
 const isFlag = (input: unknown): input is boolean | undefined => input === undefined || typeof input === "boolean"
 
@@ -89,7 +146,7 @@ const isKeys = (input: unknown): input is ReadonlyArray<string> | undefined =>
   input === undefined || (Array.isArray(input) && input.every(Predicate.isString))
 
 const isIdleTimeout = (input: unknown): input is number | null | undefined =>
-  input === undefined || input === null || Number.isFinite(input)
+  input === undefined || input === null || (Number.isFinite(input) && Number(input) > 0)
 
 type Parsed = Readonly<Record<PropertyKey, unknown>>
 
@@ -145,11 +202,12 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
 
   // Eager, here and below: few codecs have anything to wait for, and every request decodes and encodes.
   const encode: Envelope<A>["encode"] = (contents, options) =>
-    encodeValue(contents.value).pipe(
+    onOverflow(encodeValue, contents.value, () => unfit(tooDeep)).pipe(
       Effect.catchEager((error) => unfit(error.message)),
       Effect.flatMapEager((value) => {
-        if (!hasJson(value)) return unfit("It has no JSON")
-        return Effect.succeed(format(head, contents, JSON.stringify(value), options?.isPending ?? false))
+        const encoded = toJson(value)
+        if ("reason" in encoded) return unfit(encoded.reason)
+        return Effect.succeed(format(head, contents, encoded.json, options?.isPending ?? false))
       })
     )
 
@@ -157,7 +215,7 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
     const fields = readFields(parsed)
     if (typeof fields === "string") return fail(new Error(`The field ${fields} does not fit`))
     const isPending = parsed.pending === true
-    return decodeValue(parsed.value).pipe(
+    return onOverflow(decodeValue, parsed.value, () => fail(new Error("The data nests too deep"))).pipe(
       Effect.mapEager(
         (value): Decoded<A> => ({ _tag: "Session", text, isPending, contents: withValue(fields, value) })
       ),
