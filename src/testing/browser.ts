@@ -138,10 +138,13 @@ const makeBrowser = (handler: Handler, origin: string): Effect.Effect<Browser> =
       return HttpClientResponse.fromWeb(request, response)
     })
 
-    const client = HttpClient.make(send).pipe(
-      HttpClient.mapRequest((request) =>
-        URL.canParse(request.url) ? request : HttpClientRequest.setUrl(request, new URL(request.url, origin).href)
-      )
+    const resolve = (request: HttpClientRequest.HttpClientRequest) =>
+      URL.canParse(request.url) ? request : HttpClientRequest.setUrl(request, new URL(request.url, origin).href)
+    const { postprocess } = HttpClient.make(send)
+    // Last, after what others made of the request, such as a client with a base URL of its own.
+    const client = HttpClient.makeWith<HttpClientError.HttpClientError, never, HttpClientError.HttpClientError, never>(
+      (request) => postprocess(Effect.map(request, resolve)),
+      Effect.succeed
     )
     return Object.assign(client, {
       submit: (path: string, fields: Readonly<Record<string, string>> = {}) =>
