@@ -14,11 +14,11 @@ import type { SessionStore } from "../SessionStore.ts"
 export { type Browser, type BrowserOptions, browser } from "./browser.ts"
 
 /**
- * Provides a session that holds the given value, as if it had been opened by the cookie of a request: it is in a store
- * of its own, and has a token. With the initial value, it is that of a visitor who has none yet.
+ * Provides a session with the given value, as if the cookie of a request had opened it: it is in a store of its own, and
+ * has a token. With the initial value, it is the session of a new visitor.
  *
- * **When to use**: to test a handler, or anything else that asks for a session by its tag. To look at what it did to
- * the session, ask for the tag in the test as well. To test cookies and expiry, use {@link browser}.
+ * **When to use**: to test a handler, or anything else that asks for a session by its tag. To see what it did to the
+ * session, ask for the tag in the test too. To test cookies and expiry, use {@link browser}.
  *
  * **Details**: provides the store too, for a handler that lists or opens other sessions. Nothing is committed, unless
  * the handler or the test does it.

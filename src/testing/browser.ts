@@ -171,11 +171,11 @@ type Requires<R> =
 /**
  * Opens a browser on routes: an HTTP client that keeps cookies as a browser does. No server runs.
  *
- * **When to use**: to test what a user does over several requests, such as to log in, come back, log out and let a session
- * expire. To test one handler, {@link layer} is less work.
+ * **When to use**: to test what a user does over several requests, such as to log in, come back, log out and let a
+ * session expire. To test one handler, {@link layer} is less work.
  *
- * **Details**: the routes use the services of the test: its store, and its clock, so that `TestClock.adjust` lets sessions
- * and cookies expire. `another` opens further browsers on the same site, for a second device or a second user.
+ * **Details**: the routes use the services of the test: its store, and its clock, so that `TestClock.adjust` lets
+ * sessions and cookies expire. `another` opens further browsers on the same site, for a second device or a second user.
  *
  * A cookie goes back to the paths and domains that it is for. `Secure`, `__Host-`, `__Secure-` and `SameSite` mean what
  * they mean in Chromium: `http://localhost` counts as secure, any other `http:` does not. A request says that it comes
