@@ -23,11 +23,11 @@
  * - `write`: an id that no other write has
  *
  * A renewal or a merge leaves a tombstone under the old id: `version`, `session`, and `successor`, the id of the session
- * that took over. It stands for a minute. `ended` is `true` after a log-out by the old token; `held` and `merge` are there
- * while a merge is under way.
+ * that took over. It stands for a minute. `ended` is `true` after a log-out by the old token; `held` and `merge` are
+ * there while a merge is under way.
  *
- * An index record stands under `index:` and a hash of what it is for: `version`, `index`, the key of the class; `members`,
- * the ids of the sessions that it names; `revokedAt`, when all of them were ended last; and `write`.
+ * An index record stands under `index:` and a hash of what it is for: `version`, `index`, the key of the class;
+ * `members`, the ids of the sessions that it names; `revokedAt`, when all of them were ended last; and `write`.
  *
  * @module
  */
@@ -58,11 +58,11 @@ export type { Ending } from "./internal/watches.ts"
 /**
  * One session: a typed value, and what belongs to it.
  *
- * A session in memory belongs to one request (or job, or connection). Its operations may be used from several fibers.
+ * A session in memory belongs to one request (or job, or connection). Several fibers may use it.
  *
- * **Gotchas**: changes are applied at once, and may be applied again, to a newer value, when the session is committed
- * while another request was faster. So they must be pure functions. `update((n) => n + 1)` counts every request;
- * `get`, then `set(n + 1)` overwrites what others counted in between.
+ * **Gotchas**: a change is applied at once, and again to the newer value if another request commits first. So it must be
+ * a pure function. `update((n) => n + 1)` counts every request; `get`, then `set(n + 1)` overwrites what others counted
+ * in between.
  *
  * @example
  * ```ts
@@ -87,15 +87,18 @@ export interface Session<A> {
   /** The value, with every change that was made through this session. */
   readonly get: Effect.Effect<A>
 
-  /** Replaces the value, even if another request has changed it meanwhile. Prefer `update`, which keeps what others changed. */
+  /**
+   * Replaces the value, even if another request has changed it meanwhile. Prefer `update`, which keeps what others
+   * changed.
+   */
   readonly set: (value: A) => Effect.Effect<void>
 
   /** Changes the value by a pure function, which may be applied again to a newer value at commit. */
   readonly update: (f: (value: A) => A) => Effect.Effect<void>
 
   /**
-   * Changes the value by a pure function that returns a result as well. It may be applied again to a newer value at
-   * commit; the result is that of the first time.
+   * Changes the value by a pure function that also returns a result. It may be applied again to a newer value at commit;
+   * the result is that of the first time.
    *
    * **When to use**: to read and change at once, as with a flash message that is shown and gone.
    */
@@ -105,58 +108,61 @@ export interface Session<A> {
   readonly clear: Effect.Effect<void>
 
   /**
-   * Has the next commit move the session to a new token, with the same value. The lifetime starts anew. A session that was
-   * never committed has no token to renew; only its lifetime starts anew.
+   * Makes the next commit move the session to a new token, with the same value. The lifetime starts anew. A session that
+   * was never committed has no token yet, so only its lifetime starts anew.
    *
-   * **When to use**: at every change of privilege, above all at log-in, so that a token that somebody planted or saw
-   * before is worth nothing after it
-   * ([OWASP on session fixation](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html)).
+   * **When to use**: at every change of privilege, above all at log-in. A token that somebody planted or saw before is
+   * worth nothing afterwards ([OWASP on session
+   * fixation](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html)).
    *
-   * **Details**: until the commit, the session is as it was under the old token; if the handler dies or the client goes
-   * away before that, it stays so. The commit moves it with every update that other requests made before. From then on the old token
-   * opens a session that has ended: a late request writes nothing with it and sets no cookie. A log-out by the old token
-   * ends the new session for another minute.
+   * **Details**: until the commit, nothing changes: if the handler dies or the client goes away, the session stays under
+   * the old token. The commit includes every update that other requests made before. From then on the old token opens a
+   * session that has ended: a late request writes nothing with it and sets no cookie. For another minute, a log-out by
+   * the old token still ends the new session.
    */
   readonly renewToken: Effect.Effect<void>
 
   /**
-   * Ends the session in the store at once, and forgets its value. What is written afterwards belongs to a new session,
+   * Ends the session in the store at once, and forgets its value. What you write afterwards belongs to a new session,
    * with a new token.
    *
    * **When to use**: at log-out.
    *
-   * **Details**: if another request has renewed the token, the session under the new token ends too. If it is confirmed, no
-   * token of this session opens it any more.
+   * **Details**: if another request has renewed the token, the session under the new token ends too. Once this succeeds,
+   * no token of this session opens it any more.
    *
-   * **Errors**: if the store fails, call it again: the session may or may not have ended.
+   * **Errors**: if the store fails, the session may or may not have ended. Call it again.
    */
   readonly destroy: Effect.Effect<void, SessionStoreError>
 
   /**
-   * Takes the value of another session in. The other session ends when this one is committed. Token and deadline of this
-   * session are kept. A no-op if the other token opens nothing, or is this session's own, or this session has ended.
+   * Takes the value of another session into this one. The other session ends when this one is committed. This session
+   * keeps its token and deadline. A no-op if the other token opens nothing or this same session, or if this session has
+   * ended.
    *
-   * **When to use**: after a redirect flow that lost the cookie, with the token that came back by another way.
+   * **When to use**: after a redirect that lost the cookie, with a token that came back another way.
    *
-   * **Details**: the value is lost in no case. What others write to the other session before the commit is taken in too;
-   * if the other has ended by then, nothing of it is. If this session turns out to have ended, or cannot be saved, the
-   * other goes on as it was. If the commit fails although its write has arrived, the value is in both until the commit is
-   * tried again.
+   * **Details**: the value is never lost. What others write to the other session before the commit is taken in too; if
+   * the other has ended by then, nothing of it is. If this session has ended, or cannot be saved, the other goes on as it
+   * was. If the commit fails although its write has arrived, the value is in both until the commit is tried again.
    */
   readonly merge: (
     token: Redacted.Redacted<string>,
     combine: (value: A, other: A) => A
   ) => Effect.Effect<void, SessionError>
 
-  /** Asks the carrier of the token to keep it for longer than one browser session, or to stop doing so. */
+  /** Keeps the cookie when the browser closes, or stops doing so. */
   readonly setRememberMe: (rememberMe: boolean) => Effect.Effect<void>
 
-  /** Sets the instant at which this session ends, however much it is used. An instant in the past ends it at the next commit. */
+  /**
+   * Sets the instant at which this session ends, however much it is used. An instant in the past ends it at the next
+   * commit.
+   */
   readonly setDeadline: (deadline: DateTime.DateTime) => Effect.Effect<void>
 
   /**
-   * Gives this session an idle timeout of its own, or with an infinite duration none. Dies with a `TypeError` if it
-   * is not longer than zero.
+   * Gives this session an idle timeout of its own; an infinite one means none. Dies with a `TypeError` if it is not
+   * longer than zero.
    */
   readonly setIdleTimeout: (idleTimeout: Duration.Input) => Effect.Effect<void>
 
@@ -164,43 +170,43 @@ export interface Session<A> {
    * Fetches the newest value from the store, applies the changes of this session to it, and says whether the session is
    * still active. If it is not, `status` is `"ended"` from then on.
    *
-   * **When to use**: in what holds a session for longer than a request, such as a WebSocket, to see what others changed and
-   * whether they logged out.
+   * **When to use**: if you hold a session for longer than a request, such as in a WebSocket, to see what others changed
+   * and whether they logged out.
    *
-   * **Details**: `true` for a session that was never committed, which is in no store that could tell; `false` after
-   * `destroy`.
+   * **Details**: `true` for a session that was never committed; `false` after `destroy`.
    */
   readonly reload: Effect.Effect<boolean, SessionError>
 
   /**
-   * Completes when this session has ended, wherever that happens, and says how. To wait does not count as use.
+   * Completes when this session has ended, wherever that happens, and says how. Waiting does not count as use.
    *
    * **When to use**: to end a WebSocket, a stream of Server-Sent Events or an RPC connection with its session:
    * `Effect.raceFirst(socket, session.ended)`.
    *
-   * **Details**: it looks at the store when you begin to wait, every `recheckInterval` from then on, when the session would
-   * expire, and at once if an event of `SessionEvents` says so. However many wait for one session in this process, one of
-   * them looks. If this session was renewed by its own commit, the wait goes on with the new token. If the token was
-   * renewed elsewhere, or the session was merged into another, it is `"renewed"`. For a session that was never committed it
-   * waits until it is, and then until it has ended. After `destroy` it is `"destroyed"` at once.
+   * **Details**: it looks at the store when you begin to wait, then every `recheckInterval`, when the session would
+   * expire, and at once if an event of `SessionEvents` says so. If many wait for one session in this process, one of them
+   * looks. If the session is renewed by its own commit, the wait goes on with the new token. If it was renewed by another
+   * request, or merged into another session, the result is `"renewed"`. If it was never committed, the wait begins with
+   * the first commit. After `destroy` the result is `"destroyed"` at once.
    *
-   * **Gotchas**: how a session ended is what the store shows at the next look. If that is more than a minute after a
-   * renewal, it is `"destroyed"`, and so it is if the deadline was brought forward since the last look.
+   * **Gotchas**: how a session ended is what the store shows at the next look. More than a minute after a renewal that is
+   * `"destroyed"`, and also if the deadline was brought forward since the last look.
    *
-   * **Errors**: a look that fails is made again at the next interval. If the store fails for three intervals, so does this.
+   * **Errors**: if a look fails, it is made again at the next interval. If the store fails for three intervals, `ended`
+   * fails.
    */
   readonly ended: Effect.Effect<Ending, SessionStoreError>
 
   /**
    * The secret that opens this session; until a renewal is committed, the old one. `none` before the first commit, after
-   * `destroy`, after it has ended, and in a session that was listed or found by its id, unless it was renewed: the store
-   * knows no tokens.
+   * `destroy`, and after the session has ended. Also `none` for a session that was listed or found by its id, unless it
+   * was renewed, since the store knows no tokens.
    */
   readonly token: Effect.Effect<Option.Option<Redacted.Redacted<string>>>
 
   /**
-   * A public name of this session, the SHA-256 of its token and its key in the store: opens nothing, and so may stand in a
-   * list or a log. `none` if the session is not in the store.
+   * The public name of this session: the SHA-256 of its token, and its key in the store. It opens nothing, so you may
+   * show it in a list or a log. `none` if the session is not in the store.
    */
   readonly id: Effect.Effect<Option.Option<string>>
 
@@ -208,13 +214,15 @@ export interface Session<A> {
   readonly createdAt: Effect.Effect<DateTime.Utc>
 
   /**
-   * When the token of this session was made: its age is that of the last log-in or renewal.
+   * When the token of this session was made: at the last log-in or renewal.
    *
    * **When to use**: to ask for the password again if that was too long ago.
    */
   readonly issuedAt: Effect.Effect<DateTime.Utc>
 
-  /** When this session was last used, to its touch interval; without an idle timeout, when it was last saved. */
+  /**
+   * When this session was last used, give or take the touch interval. Without an idle timeout, when it was last saved.
+   */
   readonly usedAt: Effect.Effect<DateTime.Utc>
 
   /** When this session ends if it is not used: the earlier of its deadline and the end of its idle timeout. */
@@ -224,34 +232,34 @@ export interface Session<A> {
   readonly deadline: Effect.Effect<DateTime.Utc>
 
   /**
-   * What was done to this session, and whether it has ended as far as is known here. To know whether it has ended
-   * elsewhere since it was opened, `reload` it.
+   * What was done to this session, and whether it has ended, as far as is known here. To learn whether another request
+   * has ended it since it was opened, `reload` it.
    */
   readonly status: Effect.Effect<Status>
 
   /**
-   * Saves what there is to save: changes, a renewed token, and if the session has an idle timeout, that it is in use.
-   * Applies the changes again if another request was faster. Writes nothing if there is nothing to save, or if the session
-   * has ended since it was opened.
+   * Saves what there is to save: changes, a renewed token, and for a session with an idle timeout, that it is in use.
+   * Applies the changes again if another request was faster. Writes nothing if there is nothing to save, or if the
+   * session has ended.
    *
-   * Returns token and expiry for the carrier: `none` if the session is known to have ended, or was new and is unchanged or
-   * past its deadline, or was listed or found by its id and was not renewed. A commit that has nothing to save asks nothing
-   * of the store, and so does not know whether the session has ended elsewhere since it was opened.
+   * Returns token and expiry, as a cookie needs them. `none` if the session is known to have ended, if it is new and
+   * unchanged or past its deadline, and if it was listed or found by its id and not renewed. A commit with nothing to
+   * save does not ask the store, so it does not learn whether another request has ended the session.
    *
-   * **Details**: commits of one session take turns within a process, so that each needs one write, however many come at
-   * once. Between processes, the one that loses waits a moment before its second new try, and longer each time.
+   * **Details**: commits of one session take turns within a process, and those that wait are saved together in one write,
+   * so that a flood does not slow the store down. Between processes, the one that loses waits a moment before its second new try, and longer each time.
    *
-   * **Errors**: a failure of the store leaves the changes in place, to be committed again. Whether the write had arrived is
-   * not known then, and the next try finds out: it recognises its own write, so that no change is made twice. Only if
-   * another request has written on top of it in between is the change made again. `SessionBusyError` if a thousand other
-   * commits of this session wait in this process. Dies with a `TypeError` if the value does not fit its schema,
-   * or nests so deep, 257 arrays and objects in one another, that it might not be read again; nothing is written then.
+   * **Errors**: if the store fails, the changes stay in place: commit again. Whether the write had arrived is not known
+   * then. The next try finds out: it recognises its own write, so that no change is made twice, unless another request
+   * has written on top of it in between. `SessionBusyError` if a thousand other commits of this session wait in this
+   * process. Dies with a `TypeError` if the value does not fit its schema, or nests so deep, 257
+   * arrays and objects in one another, that it might not be read again; nothing is written then.
    */
   readonly commit: Effect.Effect<Option.Option<Committed>, SessionError>
 }
 
 /**
- * What a session class is made from.
+ * The options of a session class.
  */
 export interface Options<A, I, Index extends string = never> {
   /** Describes the value. It is kept as JSON, encoded by this schema. */
@@ -264,30 +272,31 @@ export interface Options<A, I, Index extends string = never> {
    */
   readonly lifetime?: Duration.Input | undefined
   /**
-   * How long a session may go without a request. An upper bound: see `touchInterval`. Default: none, which an infinite one
-   * means too, so that the lifetime alone counts.
+   * How long a session may go without a request. An upper bound: see `touchInterval`. Default: none. An infinite one
+   * means none too.
    */
   readonly idleTimeout?: Duration.Input | undefined
   /**
-   * How often a request that changes nothing moves the expiry on, which takes a write and a cookie. A session ends no later
-   * than `idleTimeout` after its last request, and no earlier than `idleTimeout - touchInterval` after it. Zero means with
-   * every request. Default: a twentieth of the idle timeout. Without an idle timeout there is nothing to move.
+   * How often a request that changes nothing moves the expiry. Each time takes a write and a cookie. A session ends no
+   * later than `idleTimeout` after its last request, and no earlier than `idleTimeout - touchInterval` after it. Zero
+   * means with every request. Default: a twentieth of the idle timeout.
    */
   readonly touchInterval?: Duration.Input | undefined
   /**
-   * How often `ended` looks whether a session has ended: how long one that waits may outlive a log-out whose event did not
-   * arrive. An infinite one leaves it to events and to the expiry. Default: 10 seconds.
+   * How often `ended` looks whether a session has ended. A socket may outlive a log-out by this much if no event arrives.
+   * An infinite one leaves it to events and to the expiry. Default: 10 seconds.
    */
   readonly recheckInterval?: Duration.Input | undefined
   /**
-   * What to do with data in the store that does not decode: open a new session and log a warning without the data each
-   * time, or fail with a {@link SessionDecodeError}. Default: `"renew"`. A field that is added to the schema needs a
-   * default, such as by `Schema.withDecodingDefaultKey`, or older sessions do not decode.
+   * What to do if data in the store does not decode: open a new session and log a warning (without the data), or fail
+   * with a {@link SessionDecodeError}. Default: `"renew"`. If you add a field to the schema, give it a default, such as
+   * by `Schema.withDecodingDefaultKey`, or older sessions do not decode.
    */
   readonly undecodable?: "renew" | "fail" | undefined
   /**
-   * What sessions belong together by: for each index, a pure function from the value of a session to what it is found by,
-   * such as a user, or `undefined` for none. {@link ServiceClass.sessionsOf} and {@link ServiceClass.destroyAllOf} go by it.
+   * Which sessions belong together: for each index, a pure function from the value of a session to what it is found by,
+   * such as a user, or to `undefined` for none. Use it with {@link ServiceClass.sessionsOf} and {@link
+   * ServiceClass.destroyAllOf}.
    *
    * A commit that changes what a session belongs to renews its token by itself, as at a log-in. A session from before the
    * index was declared joins it with its next commit or touch; until then only `sessions` finds it.
@@ -304,15 +313,14 @@ export interface Options<A, I, Index extends string = never> {
  */
 export interface OpenOptions {
   /**
-   * Whether to open and commit the session counts as use, and keeps it from going idle. Default: `true`. With `false`, as
-   * for requests that poll, its changes are saved all the same.
+   * Whether opening and committing the session counts as use, which keeps it from going idle. Default: `true`. With
+   * `false`, such as for polling, changes are saved all the same.
    */
   readonly touch?: boolean | undefined
 }
 
 /**
- * A session class: a service tag, and ways to a session where there is no request to provide one. {@link Service} makes
- * it.
+ * A session class: a service tag, and ways to a session without a request that provides one. {@link Service} makes it.
  *
  * @example
  * ```ts
@@ -353,40 +361,40 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
   ) => Effect.Effect<Session<A>, SessionError, SessionStore>
 
   /**
-   * Every active session of this class that decodes. To read or change them keeps none of them from going idle.
+   * Every active session of this class that decodes. Reading or changing them does not count as use.
    *
-   * **When to use**: to look through all sessions. It reads the whole store.
+   * **When to use**: to go through all sessions. It reads the whole store, and shows what is stored: changes that a
+   * request has not committed yet are not in it.
    *
-   * **Details**: a session that does not decode is passed over with a warning. A session that is being renewed is listed
-   * under its old id, and under the new one when its token can be handed out; for a moment in between it is not listed. To
-   * end all sessions of a user, whatever is under way, use `destroyAllOf`.
+   * **Details**: a session that does not decode is skipped with a warning. A session that is being renewed is listed
+   * under its old id, and later under the new one; for a moment in between it is not listed. To end all sessions of a
+   * user, whatever is under way, use `destroyAllOf`.
    */
   readonly sessions: Stream.Stream<Session<A>, SessionStoreError, SessionStore>
 
   /**
    * The active sessions of one value of an index, such as all devices of a user, in the order in which they began.
    *
-   * **When to use**: to list the devices of a user. It takes as many operations as the user has sessions, whatever the store
-   * holds.
+   * **When to use**: to list the devices of a user. It takes as many operations as the user has sessions, however many
+   * the store holds.
    *
-   * **Details**: to read or change them keeps none of them from going idle. One that does not decode is passed over with a
-   * warning.
+   * **Details**: reading or changing them does not count as use. One that does not decode is skipped with a warning.
    */
   readonly sessionsOf: (index: Index, value: string) => Stream.Stream<Session<A>, SessionStoreError, SessionStore>
 
   /**
-   * Ends all sessions of one value of an index, save one if you name it, and says how many there were.
+   * Ends all sessions of one value of an index, except one if you name it, and returns how many there were.
    *
    * **When to use**: for "log out everywhere", and after a change of the password.
    *
-   * **Details**: when it is confirmed, no session of this value opens any more of those whose token anybody holds, whatever
-   * was under way: a log-in whose request began before it saves nothing, and a renewal ends. A session that is spared goes
-   * on. With the clocks of several servers apart, "before" is off by as much.
+   * **Details**: once it succeeds, no token of such a session opens anything any more, whatever was under way: a log-in
+   * whose request began earlier saves nothing, and a renewal ends. Between servers, "earlier" is as exact as their clocks
+   * agree.
    *
-   * **Gotchas**: a log-in of the same handler that is not committed yet is one that was under way, also if you name it as
+   * **Gotchas**: a log-in of the same handler that is not committed yet is under way too, even if you name it as
    * `except`: `commit` it first. Without `except`, `destroy` this session too, so that its cookie goes.
    *
-   * **Errors**: if the store fails, call it again: it goes on with what is left.
+   * **Errors**: if the store fails, call it again; it ends what is left.
    */
   readonly destroyAllOf: (
     index: Index,
@@ -395,11 +403,11 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
   ) => Effect.Effect<number, SessionStoreError, SessionStore>
 
   /**
-   * The session of a public id, as it stands in a list of devices, if it is active.
+   * The session with a public id, such as one from a list of devices, if it is active.
    *
    * **When to use**: to end one device of a list. Anybody may know an id: check that the session is of the user who asks.
    *
-   * **Details**: to read or change it does not keep it from going idle.
+   * **Details**: reading or changing it does not count as use.
    */
   readonly byId: (id: string) => Effect.Effect<Option.Option<Session<A>>, SessionError, SessionStore>
 
@@ -408,8 +416,8 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
    *
    * **When to use**: for an audit log. An event has ids, which open nothing, and no value.
    *
-   * **Gotchas**: an event is a hint, published once the store confirmed, and not promised to arrive. A consumer that is
-   * slower than the events loses the oldest of those that wait, of which there are at most a thousand.
+   * **Gotchas**: an event is a hint. It is published after the store confirmed, and may never arrive. At most a thousand
+   * events wait for a slow consumer; it loses the oldest.
    */
   readonly events: Stream.Stream<SessionEvent>
 }
@@ -417,9 +425,9 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
 /**
  * Makes a session class: a service tag whose service is a {@link Session}, typed by a schema.
  *
- * **Details**: the key names the class in the data of its sessions, so to change it ends all of them. Throws a
- * `TypeError` if the lifetime, the idle timeout or the recheck interval is not longer than zero, the lifetime is longer
- * than a thousand years, the touch interval is not shorter than the idle timeout, or `maxSessions` has a number below one.
+ * **Details**: the key names the class in the data of its sessions. Changing it ends all of them. Throws a `TypeError` if
+ * the lifetime, the idle timeout or the recheck interval is not longer than zero, the lifetime is longer than a thousand
+ * years, the touch interval is not shorter than the idle timeout, or `maxSessions` has a number below one.
  *
  * @example
  * ```ts

@@ -1,9 +1,8 @@
 /**
- * What happens to sessions, for those who want to be told: audit logs, and `ended` of every session.
+ * What happens to sessions: for audit logs, and for `ended` of every session.
  *
- * An event is a hint. It is published after the store confirmed what it tells, at most once, and possibly never, as after
- * a crash. So nothing may depend on its arrival: `ended` looks at the store again by itself, and an event only has it look
- * sooner.
+ * An event is a hint. It is published after the store confirmed, at most once, and possibly never, such as after a crash.
+ * Depend on none of them: `ended` looks at the store by itself, and an event only makes it look sooner.
  *
  * Without a layer, events reach every listener in this process. `RedisEvents` of `effect-sessions/redis` carries them to
  * every server.
@@ -19,7 +18,7 @@ import { Context } from "effect"
  * - `Renewed`: it took over from the session with the id `former`, whose token was renewed or which was merged into it.
  * - `Destroyed`: it was ended by a log-out, by `destroyAllOf` or by `maxSessions`.
  *
- * No event tells that a session has expired: nobody is there when it does.
+ * No event says that a session has expired, since nothing runs when it does.
  *
  * @example
  * ```ts
@@ -41,19 +40,19 @@ export type SessionEvent =
   | { readonly _tag: "Destroyed"; readonly session: string; readonly id: string }
 
 /**
- * What takes events from those who publish them to those who listen.
+ * Carries events from publishers to listeners.
  *
- * **When to use**: to carry events between servers by something other than Redis. {@link SessionEvents.make} makes one for
- * this process, on which to build.
+ * **When to use**: to carry events between servers by something other than Redis. {@link SessionEvents.make} makes one
+ * for this process that you can build on.
  */
 export interface SessionEventBus {
   /**
-   * Publishes an event. It is called in the middle of a commit, so it returns at once: what takes time, such as to send it
-   * to another server, is queued, and dropped if the queue is full. If it throws, a warning is logged, and the commit goes
-   * on.
+   * Publishes an event. It is called during a commit, so it must return at once: queue whatever takes time, such as
+   * sending it to another server, and drop it if the queue is full. If it throws, a warning is logged, and the commit
+   * goes on.
    */
   readonly publish: (event: SessionEvent) => void
-  /** Has a listener called with every event from now on, until the function that it returns is called. */
+  /** Calls a listener with every event from now on, until you call the function that it returns. */
   readonly listen: (listener: (event: SessionEvent) => void) => () => void
 }
 
@@ -87,11 +86,11 @@ const make = (): SessionEventBus => {
 /**
  * The bus of session events. Without a layer, it is one for the whole process.
  *
- * **When to use**: to provide another bus, such as one that reaches other servers. To be told what happens to the sessions
- * of a class, use its stream `events`.
+ * **When to use**: to provide another bus, such as one that reaches other servers. To follow the sessions of a class, use
+ * its stream `events`.
  *
- * **Gotchas**: provide it to all of the application, and not to the store alone: a session uses the bus of where it is
- * committed, destroyed or waited for.
+ * **Gotchas**: provide it to the whole application, and not only to the store: a session uses the bus of the code that
+ * commits it, destroys it or waits for it.
  *
  * @example
  * ```ts

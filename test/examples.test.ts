@@ -48,7 +48,11 @@ const withAssertions = (code: string): string =>
 const sources = readdirSync(new URL("src", root), { encoding: "utf8", recursive: true })
   .filter((file) => file.endsWith(".ts"))
   .map((file) => `src/${file.replaceAll("\\", "/")}`)
-const documents = readdirSync(new URL("docs", root)).filter((file) => file.endsWith(".md"))
+const documents = ["", "recipes/"].flatMap((folder) =>
+  readdirSync(new URL(`docs/${folder}`, root))
+    .filter((file) => file.endsWith(".md"))
+    .map((file) => folder + file)
+)
 const pages = ["README.md", ...documents.map((file) => `docs/${file}`)]
 const examples = [...pages, ...sources].flatMap(examplesOf)
 

@@ -2,11 +2,10 @@
  * Sessions for `effect/http`: a cookie (or the header `Authorization`) that carries the token, and a middleware that
  * opens the session, commits it and sends the cookie.
  *
- * {@link middleware} takes a session class and the options, and returns one value for all places where sessions meet
- * HTTP: `layer` for `HttpRouter`, `api` and `security` for `HttpApi`, and `open` without a middleware. The middleware
- * refuses requests that pages of other origins make, opens the session, and provides it under its tag. When the
- * application has produced its response, and before the head of it is sent, the session is committed and the cookie set,
- * each only if there is something to save or to send.
+ * {@link middleware} takes a session class and the options, and returns one value for every place that meets HTTP:
+ * `layer` for `HttpRouter`, `api` and `security` for `HttpApi`, and `open` without a middleware. The middleware refuses
+ * requests that pages of other origins make, opens the session, and provides it under its tag. Before the head of the
+ * response is sent, it commits the session and sets the cookie, and each only if there is something new.
  *
  * @module
  */
@@ -28,32 +27,32 @@ import { SessionStore } from "../SessionStore.ts"
  * [OWASP's page on sessions](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html) asks
  * for, and the name says nothing of the software, as it advises. Three are not, each for a reason:
  *
- * - `persist: true`, where OWASP advises a cookie that goes when the browser closes: a session lasts as long as its
- *   `lifetime` and `idleTimeout` say, and on phones a browser hardly ever closes. Set `persist: false` to follow OWASP, and
- *   offer "remember me" by `setRememberMe`.
- * - `path: "/"`, where OWASP advises the narrowest path: a session is of a whole site, a path keeps no script out, and the
- *   prefix `__Host-` demands it.
- * - No prefix in the name, where OWASP's verification standard asks for `__Host-`: it rules out `domain`, `path` and plain
- *   HTTP, which not all sites can do without. If yours can, use `name: "__Host-session"`: no subdomain can then set the
+ * - `persist: true`. OWASP advises a cookie that goes when the browser closes. But a session lasts as long as its
+ *   `lifetime` and `idleTimeout` say, and on phones a browser hardly ever closes. Set `persist: false` to follow OWASP,
+ *   and offer "remember me" by `setRememberMe`.
+ * - `path: "/"`. OWASP advises the narrowest path. But a session belongs to a whole site, a path keeps no script out, and
+ *   the prefix `__Host-` demands it.
+ * - No prefix in the name. OWASP's verification standard asks for `__Host-`. But it rules out `domain`, `path` and plain
+ *   HTTP, which some sites need. If yours can, use `name: "__Host-session"`: no subdomain can then set the
  *   cookie.
  */
 export interface CookieOptions {
   /** Default: `"session"`. A `__Host-` or `__Secure-` prefix binds the other options to what it demands. */
   readonly name?: string | undefined
-  /** The hosts below this domain get the cookie as well. Default: none, so that this host alone gets it. */
+  /** Subdomains of this domain get the cookie as well. Default: none, so that only this host gets it. */
   readonly domain?: string | undefined
   /** Requests to this path and below it carry the cookie. Default: `"/"`. */
   readonly path?: string | undefined
   /** Keeps the cookie from scripts. Default: `true`. */
   readonly httpOnly?: boolean | undefined
   /**
-   * Keeps the cookie off plain HTTP. Default: `true`. Chromium and Firefox take `http://localhost` for secure; elsewhere
-   * a browser drops the cookie of a plain HTTP response, and every request starts a new session.
+   * Keeps the cookie off plain HTTP. Default: `true`. Chromium and Firefox accept `http://localhost` as secure. Over any
+   * other plain HTTP a browser drops the cookie, and every request starts a new session.
    */
   readonly secure?: boolean | undefined
   /**
-   * Which requests from other sites carry the cookie. Default: `"lax"`, links to the site alone. With `"strict"` not even
-   * those do: a user who follows a link to the site is a visitor on the first page, and sees his session on the next.
+   * Which requests from other sites carry the cookie. Default: `"lax"`, only links to the site. With `"strict"` not even
+   * links: a user who follows a link from another site is a visitor on the first page, and logged in on the next.
    */
   readonly sameSite?: "lax" | "strict" | "none" | undefined
   /** Keeps a jar for each site that the page is embedded in. Default: `false`. */
@@ -87,13 +86,12 @@ export interface CrossOriginOptions {
   /**
    * Requests that any page may make. Default: none.
    *
-   * **When to use**: for a route that an identity provider has the browser post its answer to, as SAML does, and OAuth
-   * with `form_post`. Such a route has to know by itself that the answer is meant for it, by a signature, `state` or
-   * `nonce`.
+   * **When to use**: for a route to which an identity provider has the browser post its answer, as SAML does, and OAuth
+   * with `form_post`. Such a route must check the answer by itself: by a signature, `state` or `nonce`.
    *
-   * **Gotchas**: the browser keeps a `Lax` or `Strict` cookie back from such a request, so that the session is a new one,
-   * and what is written to it is not saved. Check the answer, keep it under a random code, and redirect (303) to a page of
-   * your own with that code: this request has the `Lax` cookie, and can log in.
+   * **Gotchas**: the browser sends no `Lax` or `Strict` cookie with such a request, so the session is a new one, and is
+   * not saved. Check the answer, keep it under a random code, and redirect (303) to a route of your own with that code.
+   * That request has the `Lax` cookie, and can log in.
    */
   readonly exempt?: ((request: HttpServerRequest.HttpServerRequest) => boolean) | undefined
 }
@@ -104,13 +102,14 @@ export interface CrossOriginOptions {
 export interface RouteOptions {
   /**
    * Whether a request counts as use of the session, so that it moves the end of the idle timeout on. Default: `true`. Use
-   * `false` for what a page requests by itself, such as polling: a user who has left his desk then goes idle all the same.
+   * `false` for requests that a page makes by itself, such as polling, so that a user who has left still goes idle.
    */
   readonly touch?: boolean | undefined
   /**
-   * What to do with requests of other origins: by default, a WebSocket and any request but GET, HEAD and OPTIONS is
-   * refused with a 403 if the browser says by `Sec-Fetch-Site`, or else by `Origin`, that a page of another origin makes it.
-   * `false` lets all through. With `carrier: "bearer"` the default is `false`, since a browser adds no such header by itself.
+   * What to do with requests of other origins. By default, a WebSocket and any request but GET, HEAD and OPTIONS is
+   * refused with a 403 if the browser says, by `Sec-Fetch-Site` or else by `Origin`, that a page of another origin makes
+   * it. `false` lets all through. With `carrier: "bearer"` the default is `false`, since a browser adds no such header by
+   * itself.
    */
   readonly crossOrigin?: CrossOriginOptions | false | undefined
   /**
@@ -121,7 +120,7 @@ export interface RouteOptions {
 }
 
 /**
- * What sessions over HTTP are made from.
+ * The options of sessions over HTTP.
  *
  * @example
  * ```ts
@@ -142,15 +141,15 @@ export interface RouteOptions {
 export interface Options extends RouteOptions {
   /**
    * What carries the token. Default: `"cookie"`. With `"bearer"` it comes in the header `Authorization: Bearer …`, and no
-   * cookie is read or set; a handler hands a new token out, see {@link middleware}.
+   * cookie is read or set. Your handler sends a new token to the client: see {@link middleware}.
    */
   readonly carrier?: "cookie" | "bearer" | undefined
   /** The cookie that carries the token. */
   readonly cookie?: CookieOptions | undefined
   /**
-   * Whether the response that removes the cookie at log-out has the browser drop what else it keeps of the site, by
-   * `Clear-Site-Data: "cache", "cookies", "storage"`. Default: `false`. It takes effect over HTTPS only, drops the cookies
-   * of sibling hosts too, and may take the browser some seconds.
+   * Whether the response that removes the cookie at log-out also makes the browser drop everything else that it keeps of
+   * the site, by `Clear-Site-Data: "cache", "cookies", "storage"`. Default: `false`. It works over HTTPS only, drops the
+   * cookies of sibling hosts too, and may take the browser some seconds.
    */
   readonly clearSiteData?: boolean | undefined
 }
@@ -158,10 +157,10 @@ export interface Options extends RouteOptions {
 const refused = HttpServerResponse.text("Refused: a page of another origin made this request", { status: 403 })
 
 /**
- * The session was not opened, since a page of another origin made the request.
+ * The session was not opened, because a page of another origin made the request.
  *
- * Comes only from `open` of what {@link middleware} returns; the middleware answers by itself. If a handler lets it
- * pass, the response is a 403.
+ * Only `open` of what {@link middleware} returns fails with it; the middleware itself answers with a 403. If your handler
+ * does not handle it, the response is a 403 too.
  *
  * @example
  * ```ts
@@ -179,16 +178,16 @@ const refused = HttpServerResponse.text("Refused: a page of another origin made 
 export class CrossOriginError extends Schema.TaggedError<CrossOriginError>("effect-sessions/CrossOriginError")(
   "CrossOriginError",
   {
-    /** What the browser said of where the request comes from. */
+    /** What the browser said about the origin of the request. */
     reason: Schema.String
   }
 ) {
-  /** Says what gave the request away. */
+  /** Says how the browser described the request. */
   override get message(): string {
     return `A page of another origin made this request: ${this.reason}`
   }
 
-  /** What is answered if nothing handles the error. */
+  /** The response if nothing handles the error. */
   [HttpServerRespondable.symbol](): Effect.Effect<HttpServerResponse.HttpServerResponse> {
     return Effect.succeed(refused)
   }
@@ -236,24 +235,24 @@ export interface Middleware<Self, A>
    * Describes the carrier to OpenAPI, as the security scheme of an `HttpApiMiddleware`: the cookie by its name, or the
    * bearer token.
    *
-   * **When to use**: for endpoints that are of use only to those who have a session. It describes; it keeps nobody out.
+   * **When to use**: for endpoints that only make sense with a session. It describes; it keeps nobody out.
    *
-   * **Gotchas**: for a scheme that is a cookie, Effect itself decodes the whole `Cookie` header of each request, which takes
-   * long if an attacker filled it; the rest of this module does not.
+   * **Gotchas**: if the scheme is a cookie, Effect decodes the whole `Cookie` header of each request. That takes long if
+   * an attacker filled it. The rest of this module does not do that.
    */
   readonly security: HttpApiSecurity.ApiKey | HttpApiSecurity.Http
 
   /**
    * Opens the session of the current request, by the same carrier.
    *
-   * **When to use**: for a WebSocket, Server-Sent Events or an RPC handler, if no middleware provides it. Whoever opens
-   * a session commits it.
+   * **When to use**: for a WebSocket or an RPC connection, which no middleware can serve. If you open a session, you
+   * commit it.
    *
-   * **Details**: with a cookie it starts no session: there is no response left that would set it, so the commit of a new
-   * session, and of a renewed token, saves nothing and logs a warning.
+   * **Details**: with a cookie it starts no session, since no response is left that could set it. The commit of a new
+   * session, or of a renewed token, saves nothing and logs a warning.
    *
-   * **Errors**: fails with a {@link CrossOriginError} if a page of another origin made the request, and if the class's
-   * `open` fails.
+   * **Errors**: a {@link CrossOriginError} if a page of another origin made the request, and the errors of the class's
+   * `open`.
    */
   readonly open: Effect.Effect<
     Session.Session<A>,
@@ -262,10 +261,10 @@ export interface Middleware<Self, A>
   >
 
   /**
-   * The same sessions, with other options for some routes; what is not named stays as it is.
+   * The same sessions with other options for some routes. Options that you do not name stay as they are.
    *
-   * **When to use**: for routes that do not count as use, `with({ touch: false })`, and such that pages of other origins
-   * may call.
+   * **When to use**: for routes that do not count as use, `with({ touch: false })`, and for routes that pages of other
+   * origins may call.
    */
   readonly with: (options: RouteOptions) => Middleware<Self, A>
 }
@@ -418,7 +417,9 @@ const commit = <Self, Id extends string, A>(
     Effect.catchCause((cause) => fail(session.key, cause, internalServerError))
   )
 
-/** Gives a route a session. Every request runs this, hence the few steps: no generators, and no context that is copied. */
+/**
+ * Gives a route a session. Every request runs this, hence the few steps: no generators, and no context that is copied.
+ */
 const makeRun = <Self, Id extends string, A>(settings: Settings<Self, Id, A>, store: SessionStore["Service"]) => {
   const { carrier, check, onError, session } = settings
   // A middleware around the routes may run one again, or another, after an error. The commit that is then left of the
@@ -481,38 +482,37 @@ const openCurrent = <Self, Id extends string, A>(
 }
 
 /**
- * Makes the sessions of a class over HTTP: a middleware for `HttpRouter`, and what else has to know the same options.
+ * Brings the sessions of a class to HTTP: a middleware for `HttpRouter`, and everything else that needs the same options.
  *
- * **When to use**: with `HttpRouter`, provide its `layer` to the routes that need a session; each names the session
- * class as a requirement until it is. With `HttpApi`, use its `api` and `security`; without a middleware, `open`.
+ * **When to use**: with `HttpRouter`, provide its `layer` to the routes that need a session; the compiler asks for it.
+ * With `HttpApi`, use its `api` and `security`; without a middleware, `open`.
  *
- * **Details**: the routes are given the store too, so that `sessions` and `open` of the class work in a handler. The
- * session is opened before the handler, by the token in the cookie. It is committed, and the cookie set, when there is
- * a response and before the head of it is sent: for a success, a redirect, an error of the handler's and a body that
- * streams. After a defect, or if the client went away, nothing is committed, nor after an error if the route is run
- * again, as by a middleware that retries. Every response of such a route says `Vary: Cookie`, and one that sets the cookie
- * `Cache-Control: no-cache="Set-Cookie"`.
+ * **Details**: the routes get the store too, so that `sessionsOf` and `open` of the class work in a handler. The session
+ * is opened before the handler runs, by the token in the cookie. It is committed, and the cookie set, before the head of
+ * the response is sent: for a success, a redirect, an error of the handler and a body that streams. After a defect, or if
+ * the client went away, nothing is committed. The same holds after an error if a middleware runs the route again. Every
+ * response of such a route says `Vary: Cookie`, and one that sets the cookie `Cache-Control: no-cache="Set-Cookie"`.
  *
- * The cookie is sent only if the client needs it: for a new token, and if it is kept beyond the browser session, for a new
- * expiry. A session that was destroyed takes its cookie along. A session that has ended elsewhere leaves the cookie alone,
- * since by now it may be that of another. If a request carries several cookies of the name, the first that opens is the
- * session, and to destroy it ends what any of them opens; up to four are looked at.
+ * The cookie is sent only if the client needs it: for a new token, and if the browser keeps it after closing, for a new
+ * expiry. If the handler destroys the session, the cookie goes. If another request has ended it, the cookie stays, since
+ * by now it may be that of a newer session. If a request carries several cookies of the name, the first that opens is the
+ * session, and destroying it ends all of them; up to four are looked at.
  *
  * A request that a page of another origin makes is refused with a 403, before the handler runs and before the store is
- * asked: see {@link RouteOptions}. GET, HEAD and OPTIONS are not, so a route for them must change nothing.
+ * asked: see {@link RouteOptions}. GET, HEAD and OPTIONS pass, so a route for them must change nothing.
  *
- * With `carrier: "bearer"`, the handler that logs a user in calls `commit`, and sends the token in its response. What it
- * does not commit of a new session, or of a renewed token, is not saved, since nobody would have the token.
+ * With `carrier: "bearer"`, the handler that logs a user in calls `commit`, and sends the token in its response. A new
+ * session or a renewed token that it does not commit is not saved, since nobody would have the token.
  *
  * **Gotchas**: two session classes need cookies of two names. Provide a route with `layer` or with that of `with`, not
- * with both. Once the head of the response is sent there is no way to set a cookie: what a streaming body changes it has
- * to `commit` itself, and if the session is new, nothing is saved, with a warning. The same goes for a route that upgrades
- * to a WebSocket, and for a new session on a request from another site that the browser kept the cookie back from, as
- * from any link with `sameSite: "strict"`: its cookie would push out the one that the browser has.
+ * with both. Once the head of the response is sent, no cookie can be set: in the body of a stream, `commit` what you
+ * change. If the session is new there, nothing is saved, and a warning says so. The same holds for a route that upgrades
+ * to a WebSocket. It also holds for a new session on a request from another site with which the browser sent no cookie,
+ * such as a link with `sameSite: "strict"`: the new cookie would push out the one that the browser has.
  *
- * **Errors**: if the store fails, or its data does not decode and the class was told to fail, the response is that
- * of `onError`, also if the handler had produced another. Throws a `TypeError` if the name, path or domain of the cookie
- * or a trusted origin is not valid, or options contradict each other.
+ * **Errors**: if the store fails, or data does not decode and the class has `undecodable: "fail"`, the response is that
+ * of `onError`, even if the handler had produced another. Throws a `TypeError` if the name, path or domain of the cookie
+ * or a trusted origin is not valid, or if options contradict each other.
  *
  * @example
  * ```ts

@@ -1,5 +1,8 @@
 /**
- * Sessions for the tests of an application: a handler gets one without a server, a cookie or a store to provide.
+ * Sessions for the tests of an application.
+ *
+ * {@link layer} gives a handler a session, without a server, a cookie or a store to provide. {@link browser} is a client
+ * with a cookie jar, for what a user does over several requests.
  *
  * @module
  */
@@ -8,18 +11,19 @@ import { MemStore } from "../MemStore.ts"
 import type { ServiceClass } from "../Session.ts"
 import type { SessionStore } from "../SessionStore.ts"
 
+export { type Browser, type BrowserOptions, browser } from "./browser.ts"
+
 /**
- * Provides a session that holds the given value, as if it had been opened by the cookie of a request: it is in a store
- * of its own, and has a token. With the initial value, it is that of a visitor who has none yet.
+ * Provides a session with the given value, as if the cookie of a request had opened it: it is in a store of its own, and
+ * has a token. With the initial value, it is the session of a new visitor.
  *
- * **When to use**: to test a handler, or anything else that asks for a session by its tag. To look at what it did to
- * the session, ask for the tag in the test as well. To test cookies and expiry, send requests to
- * `HttpRouter.toWebHandler` in its place.
+ * **When to use**: to test a handler, or anything else that asks for a session by its tag. To see what it did to the
+ * session, ask for the tag in the test too. To test cookies and expiry, use {@link browser}.
  *
  * **Details**: provides the store too, for a handler that lists or opens other sessions. Nothing is committed, unless
  * the handler or the test does it.
  *
- * **Errors**: dies where the value does not fit the schema of the class.
+ * **Errors**: dies if the value does not fit the schema of the class.
  *
  * @example
  * ```ts

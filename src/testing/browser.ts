@@ -1,0 +1,230 @@
+/**
+ * A browser for tests: an HTTP client with a cookie jar, over routes that no server serves.
+ */
+import { Clock, type Context, Effect, type Layer, Ref, type Scope } from "effect"
+import {
+  Cookies,
+  HttpClient,
+  HttpClientError,
+  HttpClientRequest,
+  HttpClientResponse,
+  HttpEffect,
+  HttpRouter,
+  type HttpServerRequest,
+  type HttpServerResponse,
+  UrlParams
+} from "effect/http"
+
+/**
+ * What a test does with a browser: an `HttpClient` of Effect, with a cookie jar and what belongs to it.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import type { SessionTest } from "effect-sessions/testing"
+ *
+ * const logIn = Effect.fnUntraced(function* (browser: SessionTest.Browser) {
+ *   const { status } = yield* browser.submit("/log-in", { name: "ada" })
+ *   const page = yield* browser.get("/")
+ *   return { status, text: yield* page.text }
+ * })
+ * ```
+ */
+export interface Browser extends HttpClient.HttpClient {
+  /** Posts a form, as a page of the site does. The fields are URL-encoded. */
+  readonly submit: (
+    path: string,
+    fields?: Readonly<Record<string, string>>
+  ) => Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError>
+
+  /** The cookies that the browser has, without those that have expired by the `Clock`. */
+  readonly cookies: Effect.Effect<ReadonlyArray<Cookies.Cookie>>
+
+  /** The jar itself, to plant or steal a cookie. It may hold cookies that have expired, which are never sent. */
+  readonly jar: Ref.Ref<ReadonlyArray<Cookies.Cookie>>
+
+  /** Closes the browser and opens it again: it forgets the cookies that have no expiry. */
+  readonly restart: Effect.Effect<void>
+
+  /** Opens another browser on the same site, with an empty jar: another device, or another user. */
+  readonly another: Effect.Effect<Browser>
+}
+
+/**
+ * How a browser is set up.
+ */
+export interface BrowserOptions {
+  /** Where the site is, as far as the browser knows. Default: `"https://localhost"`. */
+  readonly origin?: string | undefined
+}
+
+const localhost = /^(.+\.)?localhost$|^127\.\d+\.\d+\.\d+$|^\[::1\]$/
+
+/** Whether a browser takes the connection for secure: over HTTPS, and to this machine. */
+const isSecure = ({ hostname, protocol }: URL): boolean => protocol === "https:" || localhost.test(hostname)
+
+/** Whether a browser keeps a cookie that the site sets. Which domain it may name is decided when it is stored. */
+const isKept = ({ name, options = {} }: Cookies.Cookie, url: URL): boolean => {
+  const { domain, partitioned = false, path, sameSite, secure = false } = options
+  if (secure) {
+    if (!isSecure(url)) return false
+  } else if (partitioned || sameSite === "none" || /^__(Host|Secure)-/i.test(name)) return false
+  return !/^__Host-/i.test(name) || (path === "/" && domain === undefined)
+}
+
+const isCurrent =
+  (now: number) =>
+  ({ options }: Cookies.Cookie): boolean =>
+    options?.expires === undefined || options.expires.getTime() > now
+
+/** Which cookies go with a request of a page of another site: none, or for a link those that are not `Strict`. */
+const isSentAcrossSites = (isLink: boolean, { options }: Cookies.Cookie): boolean =>
+  options?.sameSite === "none" || (isLink && options?.sameSite !== "strict")
+
+const toCookieHeader = (
+  cookies: ReadonlyArray<Cookies.Cookie>,
+  { headers, method }: HttpClientRequest.HttpClientRequest,
+  url: URL,
+  now: number
+): string | undefined => {
+  const isLink = method === "GET" && (headers["sec-fetch-mode"] ?? "navigate") === "navigate"
+  const allowed =
+    headers["sec-fetch-site"] === "cross-site" ? cookies.filter((cookie) => isSentAcrossSites(isLink, cookie)) : cookies
+  const seen = new URL(url)
+  if (isSecure(url)) seen.protocol = "https:"
+  return Cookies.toRequestCookieHeader(allowed, seen.href, now)
+}
+
+/** Adds what a browser says of itself, unless the test says otherwise. */
+const withHeaders = (request: HttpClientRequest.HttpClientRequest, url: URL, cookie: string | undefined) => {
+  const headers: Record<string, string> = {}
+  if (isSecure(url)) headers["sec-fetch-site"] = "same-origin"
+  if (request.method !== "GET" && request.method !== "HEAD") headers.origin = url.origin
+  if (cookie !== undefined) headers.cookie = cookie
+  return HttpClientRequest.setHeaders(request, { ...headers, ...request.headers })
+}
+
+type OfRequest = HttpServerRequest.HttpServerRequest | Scope.Scope
+
+type AppOfRequests = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, OfRequest>
+
+type Handler = (request: Request, context: Context.Context<never>) => Promise<Response>
+
+const makeBrowser = (handler: Handler, origin: string): Effect.Effect<Browser> =>
+  Effect.gen(function* () {
+    const jar = yield* Ref.make<ReadonlyArray<Cookies.Cookie>>([])
+
+    const send = Effect.fnUntraced(function* (
+      request: HttpClientRequest.HttpClientRequest,
+      url: URL,
+      signal: AbortSignal
+    ) {
+      const cookie = toCookieHeader(yield* Ref.get(jar), request, url, yield* Clock.currentTimeMillis)
+      const context = yield* Effect.context<never>()
+      const sent = yield* Effect.orDie(HttpClientRequest.toWeb(withHeaders(request, url, cookie), { signal }))
+      const response = yield* Effect.tryPromise({
+        try: () => handler(sent, context),
+        catch: (cause) =>
+          new HttpClientError.HttpClientError({ reason: new HttpClientError.TransportError({ request, cause }) })
+      })
+      const now = yield* Clock.currentTimeMillis
+      // One by one: two that differ in their path may have one name.
+      for (const line of response.headers.getSetCookie()) {
+        const set = Cookies.fromSetCookie(line)
+        if (Object.values(set.cookies).every((each) => isKept(each, url))) {
+          yield* Ref.update(jar, Cookies.mergeIntoArray(url.href, set, now))
+        }
+      }
+      return HttpClientResponse.fromWeb(request, response)
+    })
+
+    const resolve = (request: HttpClientRequest.HttpClientRequest) =>
+      URL.canParse(request.url) ? request : HttpClientRequest.setUrl(request, new URL(request.url, origin).href)
+    const { postprocess } = HttpClient.make(send)
+    // Last, after what others made of the request, such as a client with a base URL of its own.
+    const client = HttpClient.makeWith<HttpClientError.HttpClientError, never, HttpClientError.HttpClientError, never>(
+      (request) => postprocess(Effect.map(request, resolve)),
+      Effect.succeed
+    )
+    return Object.assign(client, {
+      submit: (path: string, fields: Readonly<Record<string, string>> = {}) =>
+        client.execute(
+          HttpClientRequest.bodyUrlParams(HttpClientRequest.post(path), UrlParams.fromInput({ ...fields }))
+        ),
+      cookies: Effect.gen(function* () {
+        return (yield* Ref.get(jar)).filter(isCurrent(yield* Clock.currentTimeMillis))
+      }),
+      jar,
+      restart: Ref.update(jar, (cookies) => cookies.filter(({ options }) => options?.expires !== undefined)),
+      another: Effect.suspend(() => makeBrowser(handler, origin))
+    })
+  })
+
+/** What routes need, apart from what each request brings. */
+type Requires<R> =
+  | Exclude<HttpRouter.Request.Without<R>, HttpRouter.HttpRouter>
+  | Exclude<
+      HttpRouter.Request.Only<"Requires", R> | HttpRouter.Request.Only<"GlobalRequires", R>,
+      HttpRouter.GlobalProvided
+    >
+
+/**
+ * Opens a browser on routes: an HTTP client that keeps cookies as a browser does. No server runs.
+ *
+ * **When to use**: to test what a user does over several requests, such as to log in, come back, log out and let a
+ * session expire. To test one handler, {@link layer} is less work.
+ *
+ * **Details**: the routes use the services of the test: its store, and its clock, so that `TestClock.adjust` lets
+ * sessions and cookies expire. `another` opens further browsers on the same site, for a second device or a second user.
+ *
+ * A cookie goes back to the paths and domains that it is for. `Secure`, `__Host-`, `__Secure-` and `SameSite` mean what
+ * they mean in Chromium: `http://localhost` counts as secure, any other `http:` does not. A request says that it comes
+ * from a page of the site; to send one from another site, set the header `sec-fetch-site: cross-site`. The browser then
+ * keeps `Strict` cookies back, and also `Lax` ones if it is not a GET.
+ *
+ * **Gotchas**: a redirect is returned and not followed; for that, use `HttpClient.followRedirects(browser)`. It knows no
+ * list of public suffixes, and runs no scripts.
+ *
+ * @example
+ * ```ts
+ * import { assert, it } from "@effect/vitest"
+ * import { Effect, Layer, Schema } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ * import { TestClock } from "effect/testing"
+ * import { MemStore, Session } from "effect-sessions"
+ * import { HttpSession } from "effect-sessions/http"
+ * import { SessionTest } from "effect-sessions/testing"
+ *
+ * class Visits extends Session.Service<Visits>()("app/Visits", { schema: Schema.Int, initial: () => 0 }) {}
+ *
+ * const visit = Effect.gen(function* () {
+ *   const visits = yield* Visits
+ *   yield* visits.update((n) => n + 1)
+ *   return HttpServerResponse.text(`Visit number ${yield* visits.get}`)
+ * })
+ *
+ * const Routes = HttpRouter.add("GET", "/", visit).pipe(Layer.provide(HttpSession.middleware(Visits).layer))
+ *
+ * it.effect("counts the visits of each browser, for a day", () =>
+ *   Effect.gen(function* () {
+ *     const laptop = yield* SessionTest.browser(Routes)
+ *     const phone = yield* laptop.another
+ *     yield* laptop.get("/")
+ *     assert.strictEqual(yield* (yield* laptop.get("/")).text, "Visit number 2")
+ *     assert.strictEqual(yield* (yield* phone.get("/")).text, "Visit number 1")
+ *     yield* TestClock.adjust("25 hours")
+ *     assert.strictEqual(yield* (yield* laptop.get("/")).text, "Visit number 1")
+ *   }).pipe(Effect.provide(MemStore.layer))
+ * )
+ * ```
+ */
+export const browser = Effect.fnUntraced(function* <E, R>(
+  routes: Layer.Layer<never, E, R>,
+  options?: BrowserOptions
+): Effect.fn.Return<Browser, HttpRouter.Request.Without<E>, Requires<R> | Scope.Scope> {
+  const context = yield* Effect.context<Requires<R>>()
+  const app = yield* HttpRouter.toHttpEffect(routes)
+  // The compiler does not see that what a route requires is in the context or comes with the request.
+  const handler = HttpEffect.toWebHandlerWith<never, OfRequest>(context)(app as unknown as AppOfRequests)
+  return yield* makeBrowser(handler, options?.origin ?? "https://localhost")
+})
