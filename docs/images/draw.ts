@@ -17,7 +17,7 @@ const themes: Readonly<Record<string, Colors>> = {
   dark: { text: "#f0f6fc", quiet: "#9198a1", line: "#3d444d", box: "#151b23", bad: "#ff7b72", good: "#3fb950" }
 }
 
-const escape = (text: string): string => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/"/g, "&quot;")
+const escaped = (text: string): string => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/"/g, "&quot;")
 
 const font = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -30,7 +30,7 @@ interface Label {
 }
 
 const write = (text: string, { anchor = "middle", at: [x, y], fill, size = 13, weight = 400 }: Label): string =>
-  `<text x="${x}" y="${y}" fill="${fill}" font-size="${size}" font-weight="${weight}" text-anchor="${anchor}">${escape(text)}</text>`
+  `<text x="${x}" y="${y}" fill="${fill}" font-size="${size}" font-weight="${weight}" text-anchor="${anchor}">${escaped(text)}</text>`
 
 const rule = (x1: number, y1: number, x2: number, y2: number, stroke: string, dashes = ""): string =>
   `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" stroke="${stroke}" stroke-width="1.5"${dashes && ` stroke-dasharray="${dashes}"`}/>`
@@ -42,8 +42,8 @@ const arrow = (from: number, to: number, y: number, stroke: string): string => {
 }
 
 const svg = (width: number, height: number, description: string, content: ReadonlyArray<string>): string =>
-  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" font-family="${escape(font)}">
-<title>${escape(description)}</title>
+  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" font-family="${escaped(font)}">
+<title>${escaped(description)}</title>
 ${content.join("\n")}
 </svg>
 `
