@@ -399,7 +399,7 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
   readonly destroyAllOf: (
     index: Index,
     value: string,
-    options?: { readonly except?: Session<A> | undefined }
+    options?: { readonly except?: Pick<Session<A>, "id"> | undefined }
   ) => Effect.Effect<number, SessionStoreError, SessionStore>
 
   /**
@@ -469,7 +469,7 @@ export const Service =
       open: (token?: Redacted.Redacted<string>, options?: OpenOptions) => open(records, token, options),
       sessions: listAll(records),
       sessionsOf: (index: Index, value: string) => listOf(records, index, value),
-      destroyAllOf: (index: Index, value: string, options?: { readonly except?: Session<A> | undefined }) =>
+      destroyAllOf: (index: Index, value: string, options?: { readonly except?: Pick<Session<A>, "id"> | undefined }) =>
         destroyAllOf(records, index, value, options?.except),
       byId: (id: string) => byId(records, id),
       events: eventsOf(key)

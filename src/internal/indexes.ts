@@ -266,8 +266,8 @@ export const confirm = <A>(
   key: string
 ): Effect.Effect<boolean, SessionStoreError> =>
   Effect.map(
-    Effect.forEach(memberOf, (record) => idsOf(store, record)),
-    (all) => all.every((ids) => ids.includes(key))
+    Effect.forEach(memberOf, (record) => membersOf(store, record)),
+    (all) => all.every((members) => members.some(({ ids, isRevoked }) => !isRevoked && ids.includes(key)))
   )
 
 /** Takes out what a key replaced, after the session under it has been confirmed. Best effort, as with {@link leave}. */
@@ -317,11 +317,15 @@ export const revoke = Effect.fnUntraced(function* <A>(
   return yield* endAll(self, store, key, revoked)
 })
 
-/** The keys of the sessions of a value. */
+const membersOf = (store: Pick<Store, "find">, key: string): Effect.Effect<ReadonlyArray<Member>, SessionStoreError> =>
+  Effect.map(store.find(key), (found) => (Option.isSome(found) ? parse(found.value) : empty).members)
+
+/**
+ * The keys of the sessions of a value. Also of those that are to end: if whoever meant to end them failed, they are still
+ * there, and a list that lacks them would hide them.
+ */
 export const idsOf = (
   store: Pick<Store, "find">,
   key: string
 ): Effect.Effect<ReadonlyArray<string>, SessionStoreError> =>
-  Effect.map(store.find(key), (found) =>
-    (Option.isSome(found) ? parse(found.value) : empty).members.flatMap(({ ids, isRevoked }) => (isRevoked ? [] : ids))
-  )
+  Effect.map(membersOf(store, key), (members) => members.flatMap(({ ids }) => ids))

@@ -123,9 +123,13 @@ const move = Effect.fnUntraced(function* <A>(
     const pending: Pending<A> | undefined = yield* records.change(store, state.key, found, (found) =>
       toBury(cell, store, found, secret, patience)
     )
-    // A revocation that came in between has taken it out of its index, or will find it there.
-    if (pending === undefined || !(yield* confirm(store, pending.contents, secret.key))) {
+    if (pending === undefined) {
       yield* removeOwn(cell, store, secret)
+      return
+    }
+    // A revocation came in between. What was there before the log-in goes on, unless it is to end as well.
+    if (!(yield* confirm(store, pending.contents, secret.key))) {
+      yield* putBack(cell, secret)
       return
     }
     const kept: Kept<A> | "Gone" | undefined = yield* finish(cell, store, secret, pending)

@@ -17,6 +17,8 @@ export type Held =
   | { readonly _tag: "Tombstone"; readonly successor: string; readonly isSealed: boolean }
   /** A tombstone without a successor, of a session that was logged out. */
   | { readonly _tag: "Grave" }
+  /** An index record, with the keys that it names. */
+  | { readonly _tag: "Index"; readonly ids: ReadonlyArray<string> }
 
 interface Fields {
   readonly pending?: boolean
@@ -25,6 +27,7 @@ interface Fields {
   readonly held?: string
   readonly value?: Value
   readonly deadline?: number
+  readonly members?: ReadonlyArray<{ readonly ids: ReadonlyArray<string> }>
 }
 
 const known = new Map<string, Held>()
@@ -32,12 +35,11 @@ const known = new Map<string, Held>()
 const noValue: Value = { user: null, log: [] }
 
 const read = (text: string): Held => {
-  const { deadline = 0, ended = false, held, pending, successor, value = noValue }: Fields = JSON.parse(text)
+  const { deadline = 0, ended = false, held, members, pending, successor, value = noValue }: Fields = JSON.parse(text)
+  if (members !== undefined) return { _tag: "Index", ids: members.flatMap(({ ids }) => ids) }
   if (held !== undefined && successor !== undefined) {
     const inner = parse(held)
-    return inner._tag === "Tombstone" || inner._tag === "Grave"
-      ? inner
-      : { _tag: "Hold", value: inner.value, deadline: inner.deadline, successor }
+    return !("value" in inner) ? inner : { _tag: "Hold", value: inner.value, deadline: inner.deadline, successor }
   }
   if (successor !== undefined) return { _tag: "Tombstone", successor, isSealed: ended }
   if (ended) return { _tag: "Grave" }
@@ -57,6 +59,7 @@ export const parse = (text: string): Held => {
 /** For a history. */
 export const describe = (text: string): string => {
   const held = parse(text)
+  if (held._tag === "Index") return `an index of ${held.ids.length} keys`
   if (held._tag === "Grave") return "the tombstone of a log-out"
   if (held._tag === "Tombstone") return held.isSealed ? "a sealed tombstone" : "a tombstone"
   const kind = held._tag === "Session" ? "" : held._tag === "Pending" ? "pending " : "held for a merge "

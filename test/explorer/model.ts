@@ -6,8 +6,8 @@
  * What nobody can be blamed for is excused: a line that was logged out or has expired, and one for which a commit
  * failed and was given up.
  */
-import { createHash } from "node:crypto"
 import { type Held, parse } from "./held.ts"
+import type { IndexModel } from "./indexModel.ts"
 
 export type Rule =
   | "a change that was confirmed is lost"
@@ -31,6 +31,11 @@ export type Rule =
   | "what was read is out of date"
   | "a token opens what it must not"
   | "a session shows what is not its own"
+  | "a session escaped a log-out everywhere"
+  | "an index lacks a session"
+  | "there are more sessions than may be"
+  | "a session is not listed"
+  | "what is not of a group is listed"
   | "something died"
   | "it never came to rest"
 
@@ -57,6 +62,8 @@ export interface Caller {
   readonly touch: boolean
   /** The key of its session, if it has one. */
   readonly key: string | undefined
+  /** When it opened its session. */
+  readonly openedAt: number
 }
 
 interface Line {
@@ -109,18 +116,6 @@ interface Change {
   wasDoubledByOthers: boolean
   /** A merge that took it in was given up. */
   mayBeInTwo: boolean
-}
-
-const hashes = new Map<string, string>()
-
-/** The key of a token in the store. */
-export const hashOf = (token: string): string => {
-  const known = hashes.get(token)
-  if (known !== undefined) return known
-  if (hashes.size > 2000) hashes.clear()
-  const hash = createHash("sha256").update(token).digest("base64url")
-  hashes.set(token, hash)
-  return hash
 }
 
 export interface Counts {
@@ -189,6 +184,8 @@ export class Model {
   readonly #expired = new Set<string>()
   readonly #gaveUp = new Set<number>()
   readonly #committing = new Set<Caller>()
+  /** If the sessions of this schedule are indexed. */
+  index: IndexModel | undefined
   #writes = 0
 
   constructor(options: ModelOptions) {
@@ -293,6 +290,7 @@ export class Model {
     known.writers.push({ at, by: caller?.id })
     if (before === undefined || !isActiveSession(parse(before.text))) known.activeSince = at
     const held = after === undefined ? undefined : parse(after.text)
+    this.index?.onWrite(known, held, caller)
     if (held?._tag === "Hold") {
       root(known.line).mergedInto.add(held.successor)
       // A log-out that is under way follows it there.
@@ -337,7 +335,7 @@ export class Model {
   onLateWrite(key: string, text: string, caller: Caller | undefined): void {
     const known = this.#keyOf(key, caller)
     const held = parse(text)
-    if (held._tag === "Tombstone" || held._tag === "Grave") return
+    if (!("value" in held)) return
     const line = root(known.line)
     if (held._tag === "Pending") line.wasSlow = true
     else line.hasExpired = true
@@ -435,6 +433,7 @@ export class Model {
       else line.isMaybeMerged = true
       this.#confirm(known, log)
     }
+    this.index?.check()
     this.#checkConserved()
   }
 
@@ -473,12 +472,13 @@ export class Model {
    * the changes were refused. `writes` had reached the store when that session was opened.
    */
   onDropped(
-    caller: Pick<Caller, "id" | "key">,
+    caller: Pick<Caller, "id" | "key" | "openedAt">,
     changes: ReadonlyArray<number>,
     openedAt: number,
-    writes: number
+    writes: number,
+    user?: number
   ): void {
-    if (changes.length === 0) return
+    if (changes.length === 0 || this.index?.isRefused(caller, user) === true) return
     const known = caller.key === undefined ? undefined : this.keys.get(caller.key)
     if (known === undefined) {
       const hasExpired = this.#options.now() - openedAt > (this.#options.idleTimeout ?? this.#options.lifetime)
@@ -563,6 +563,7 @@ export class Model {
       const line = key === undefined ? undefined : this.lineOf(key)
       if (line !== undefined) line.hasFailed = true
     }
+    this.index?.onTrouble()
   }
 
   /** Nobody will learn what became of the commit of this request. `isHopeless` if more than one thing went wrong in it. */
@@ -657,6 +658,7 @@ export class Model {
     }
     for (const change of this.#changes.values()) this.#checkCount(change, active)
     this.#checkLines(active)
+    this.index?.check()
   }
 
   #checkLines(active: ReadonlyArray<Active>): void {

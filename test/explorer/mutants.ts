@@ -10,6 +10,8 @@ export interface Mutant {
   readonly file: string
   readonly from: string
   readonly to: string
+  /** Near one that finds it, if it is rare. */
+  readonly seed?: number
 }
 
 export const mutants: ReadonlyArray<Mutant> = [
@@ -39,6 +41,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   },
   {
     name: "a slow request writes the expiry of an earlier moment",
+    seed: 2000,
     file: "internal/cell.ts",
     from: "Math.max(Math.floor(now), contents.usedAt)",
     to: "Math.floor(now)"
@@ -54,6 +57,31 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "internal/merging.ts",
     from: "found === hold || found === text ?",
     to: "found === undefined ?"
+  },
+  {
+    name: "a log-in hands its token out without a look whether it still is in its index",
+    file: "internal/indexes.ts",
+    from: "(all) => all.every((members) =>",
+    to: "(all) => all.every((members) => true ||"
+  },
+  {
+    name: "a log-in does not ask when all sessions of its user were last ended",
+    file: "internal/indexes.ts",
+    from: "revokedAt >= Math.floor(openedAt)",
+    to: "revokedAt < 0"
+  },
+  {
+    name: "one session more than may be is left",
+    file: "internal/indexes.ts",
+    from: "tooMany-- > 0",
+    to: "tooMany-- > 1"
+  },
+  {
+    name: "a log-in that was called off is not put back",
+    seed: 2600,
+    file: "internal/renewal.ts",
+    from: "      yield* putBack(cell, secret)\n",
+    to: "      yield* removeOwn(cell, store, secret)\n"
   }
 ]
 

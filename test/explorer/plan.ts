@@ -15,6 +15,8 @@ export type Action =
   | { readonly _tag: "Reload" }
   | { readonly _tag: "ListAndDestroy"; readonly pick: number }
   | { readonly _tag: "ListAndUpdate"; readonly pick: number; readonly change: number }
+  | { readonly _tag: "DestroyAllOf"; readonly group: string; readonly isOtherThan: boolean }
+  | { readonly _tag: "ListOf"; readonly group: string }
   | { readonly _tag: "Commit" }
 
 export interface Step {
@@ -59,6 +61,8 @@ export interface Plan {
   readonly seed: number
   readonly budget: Budget
   readonly hasIdleTimeout: boolean
+  /** If sessions are indexed, and how many one group may have. */
+  readonly index: { readonly max: number | undefined } | undefined
   /** Whether the cookie outlives the browser, and so is sent again when the expiry has moved. */
   readonly isPersistent: boolean
   readonly requests: ReadonlyArray<RequestPlan>
@@ -143,6 +147,47 @@ const styles: ReadonlyArray<Weights> = [
   ]
 ]
 
+/** The same, of plans with an index. */
+const indexedStyles: ReadonlyArray<Weights> = [
+  [
+    [3, "Update"],
+    [6, "LogIn"],
+    [1, "Renew"],
+    [1, "LogOut"],
+    [4, "DestroyAllOf"],
+    [2, "ListOf"],
+    [1, "Commit"]
+  ],
+  [
+    [2, "Update"],
+    [6, "LogIn"],
+    [2, "Renew"],
+    [2, "LogOut"],
+    [2, "ListOf"],
+    [2, "Commit"]
+  ],
+  [
+    [4, "Update"],
+    [4, "LogIn"],
+    [3, "Merge"],
+    [1, "Renew"],
+    [1, "LogOut"],
+    [1, "ListAndDestroy"],
+    [1, "ListAndUpdate"],
+    [2, "DestroyAllOf"],
+    [2, "ListOf"],
+    [1, "Reload"],
+    [2, "Commit"]
+  ]
+]
+
+/** Drawn apart, so that a plan without an index is what it was before there were any. */
+const indexOf = (seed: number): { readonly style: Weights; readonly max: number | undefined } | undefined => {
+  const dice = makeDice(seed + 0x5bd1e995)
+  if (dice.chance(0.5)) return undefined
+  return { style: indexedStyles[dice.int(indexedStyles.length)] ?? [], max: dice.chance(0.5) ? 2 : undefined }
+}
+
 /** Names for changes and log-ins, each given out once. */
 const makeNames = () => {
   let changes = 0
@@ -164,6 +209,10 @@ const actionOf = (tag: Action["_tag"], dice: Dice, names: Names): Action => {
       return { _tag: tag, pick: dice.next() }
     case "ListAndUpdate":
       return { _tag: tag, pick: dice.next(), change: names.change() }
+    case "DestroyAllOf":
+      return { _tag: tag, group: String(dice.int(2)), isOtherThan: dice.chance(0.4) }
+    case "ListOf":
+      return { _tag: tag, group: String(dice.int(2)) }
     default:
       return { _tag: tag }
   }
@@ -224,7 +273,9 @@ export const makePlan = (seed: number, budget: Budget): Plan => {
   const dice = makeDice(seed)
   const names = makeNames()
   const faults = faultsOf(dice)
-  const weights = styles[dice.int(styles.length)] ?? []
+  const index = indexOf(seed)
+  const style = styles[dice.int(styles.length)] ?? []
+  const weights = index?.style ?? style
   const setups = dice.weighted([
     [1, 0],
     [5, 1],
@@ -237,6 +288,7 @@ export const makePlan = (seed: number, budget: Budget): Plan => {
     seed,
     budget,
     hasIdleTimeout: dice.chance(0.4),
+    index,
     isPersistent: dice.chance(0.5),
     requests,
     jumps: jumpsOf(dice),

@@ -4,8 +4,9 @@
 import { Effect, Exit, Option, Redacted, Stream } from "effect"
 import type { SessionStore } from "effect-sessions"
 import { draw } from "./draw.ts"
+import { hashOf } from "./hash.ts"
 import type { Value } from "./held.ts"
-import { hashOf, type Model } from "./model.ts"
+import type { Model } from "./model.ts"
 import { type Action, delay, type Fate, fateOf, type Plan, type RequestPlan, type Step } from "./plan.ts"
 import type { StoreCaller } from "./virtualStore.ts"
 
@@ -38,6 +39,12 @@ export interface SessionClass {
     options?: { readonly touch?: boolean }
   ) => Effect.Effect<SessionUnderTest, unknown, SessionStore>
   readonly sessions: Stream.Stream<SessionUnderTest, unknown, SessionStore>
+  /** Of a class with an index. */
+  readonly membersOf?: (group: string) => Stream.Stream<SessionUnderTest, unknown, SessionStore>
+  readonly endAllOf?: (
+    group: string,
+    except: SessionUnderTest | undefined
+  ) => Effect.Effect<number, unknown, SessionStore>
 }
 
 /** What became of a request, as its browser learns it. */
@@ -84,6 +91,7 @@ export class Request {
   readonly #world: World
   readonly #class: SessionClass
   key: string | undefined
+  openedAt: number
   #step = 0
   #calls = 0
   #changes: Array<number> = []
@@ -104,6 +112,7 @@ export class Request {
     this.plan = plan
     this.#class = sessionClass
     this.startedAt = world.now()
+    this.openedAt = this.startedAt
     this.#writes = world.model.writes
     this.token = world.jarOf(plan.browser)
     const request = this
@@ -112,6 +121,9 @@ export class Request {
       touch: plan.touch,
       get key() {
         return request.key
+      },
+      get openedAt() {
+        return request.openedAt
       },
       nextFate: (key) => {
         const isSpared = world.plan.budget === "one" && this.#faults > 0
@@ -162,6 +174,7 @@ export class Request {
     const tokenKey = this.token === undefined ? undefined : hashOf(this.token)
     const expected = tokenKey === undefined ? [] : model.confirmedIn(tokenKey)
     this.key = tokenKey
+    this.openedAt = this.#world.now()
     const opened = yield* this.#attempt("open", this.#class.open(token, { touch: this.plan.touch }), 1)
     if (Option.isNone(opened)) return this.#failed()
     const session = opened.value
@@ -212,7 +225,9 @@ export class Request {
         this.#logIn = action.user
         this.#say(() => `logs in as user ${action.user}`)
         yield session.update((value) => ({ ...value, user: action.user }))
-        return yield* this.#renew(session)
+        // Where an index value changes, the token is renewed by itself.
+        this.#isUnderWay = true
+        return this.#world.model.index !== undefined && action.user % 4 < 2 ? true : yield* this.#renew(session)
       case "Renew":
         this.#meansToTell = true
         this.#say(() => "renews the token")
@@ -226,6 +241,10 @@ export class Request {
       case "ListAndDestroy":
       case "ListAndUpdate":
         return yield* this.#list(action)
+      case "DestroyAllOf":
+        return yield* this.#destroyAllOf(session, action)
+      case "ListOf":
+        return yield* this.#listOf(action.group)
       case "Commit":
         return (yield* this.#commit(session, false)).isOk
     }
@@ -299,6 +318,34 @@ export class Request {
       : yield* this.#updateListed(picked.session, picked.key, action.change)
   }
 
+  *#destroyAllOf(
+    session: SessionUnderTest,
+    { group, isOtherThan }: Action & { readonly _tag: "DestroyAllOf" }
+  ): Script<boolean> {
+    const { index } = this.#world.model
+    if (index === undefined || this.#class.endAllOf === undefined) return true
+    const except = isOtherThan ? session : undefined
+    this.#say(() => `ends all of group ${group}${isOtherThan ? " but its own" : ""}`)
+    const id = Option.getOrUndefined(peek(session.id))
+    const revocation = index.onRevoking(group, isOtherThan ? id : undefined)
+    const ended = yield* this.#attempt("destroyAllOf", this.#class.endAllOf(group, except))
+    this.#say(() => (Option.isSome(ended) ? `is told that ${ended.value} have ended` : "does not know"))
+    index.onRevoked(revocation, Option.isSome(ended))
+    return Option.isSome(ended)
+  }
+
+  *#listOf(group: string): Script<boolean> {
+    const { index } = this.#world.model
+    if (index === undefined || this.#class.membersOf === undefined) return true
+    const before = index.activeIn(group)
+    const listed = yield* this.#attempt("sessionsOf", Stream.runCollect(this.#class.membersOf(group)))
+    if (Option.isNone(listed)) return false
+    const keys = listed.value.flatMap((session) => Option.toArray(peek(session.id)))
+    this.#say(() => `lists of group ${group}: ${keys.map((key) => this.#world.model.nameOf(key)).join(", ")}`)
+    index.checkListed(group, keys, before)
+    return true
+  }
+
   /** What can still be called off is not to be listed. */
   #checkListed(key: string): void {
     const { model } = this.#world
@@ -331,7 +378,8 @@ export class Request {
     if (Option.isNone(yield* this.#attempt("commit", session.commit))) return false
     const hasEnded = peek(session.status) === "ended"
     this.#say(() => `is told that it is ${hasEnded ? "not " : ""}saved`)
-    if (hasEnded) model.onDropped({ id: this.plan.id, key }, [change], this.startedAt, this.#writes)
+    const caller = { id: this.plan.id, key, openedAt: this.openedAt }
+    if (hasEnded) model.onDropped(caller, [change], this.startedAt, this.#writes)
     else model.onListedCommitted(key, [change])
     return true
   }
@@ -350,7 +398,9 @@ export class Request {
     if (Option.isNone(committed.value)) {
       const status = peek(session.status)
       this.#say(() => `commit: none, ${status}`)
-      model.onDropped(this.caller, changes, this.startedAt, this.#writes)
+      // What an earlier commit of it said, its user does not learn.
+      if (status === "ended" && this.#told?._tag === "LogIn") this.#told = undefined
+      model.onDropped(this.caller, changes, this.startedAt, this.#writes, logIn)
       this.#noteMerges()
       this.#merges.clear()
       return this.#respond(status === "destroyed" && this.token !== undefined ? "removed" : "untouched")

@@ -5,7 +5,9 @@
 import { Clock, Context, Effect, Exit, type Fiber, Random, Redacted, References, Scheduler } from "effect"
 import type { SessionStoreError, SessionStoreOperations } from "effect-sessions"
 import { makeDice } from "./draw.ts"
-import { type Counts, type Entry, hashOf, Model, type Violation } from "./model.ts"
+import { hashOf } from "./hash.ts"
+import { IndexModel } from "./indexModel.ts"
+import { type Counts, type Entry, Model, type Violation } from "./model.ts"
 import { delay, type Fate, type Plan, type RequestPlan } from "./plan.ts"
 import { Request, type Response, type Script, type SessionClass, type World } from "./requests.ts"
 import { makeSimulation } from "./simulation.ts"
@@ -40,6 +42,11 @@ interface Browser {
 
 export const run = (plan: Plan, options: RunOptions): Outcome => new Run(plan, options).run()
 
+const classesOf = ({ hasIdleTimeout, index }: Plan, subject: Subject): ReadonlyArray<SessionClass> => {
+  if (index !== undefined) return subject.indexed(hasIdleTimeout, index.max)
+  return hasIdleTimeout ? subject.withIdleTimeout : subject.withLifetime
+}
+
 class Run {
   readonly #plan: Plan
   readonly #subject: Subject
@@ -58,7 +65,7 @@ class Run {
   constructor(plan: Plan, { keepsHistory = false, planted, subject }: RunOptions) {
     this.#plan = plan
     this.#subject = subject
-    this.#classes = plan.hasIdleTimeout ? subject.withIdleTimeout : subject.withLifetime
+    this.#classes = classesOf(plan, subject)
     this.#keepsHistory = keepsHistory
     const { now } = this.#simulation
     this.#model = new Model({
@@ -68,6 +75,10 @@ class Run {
       touchInterval,
       lifetime
     })
+    if (plan.index !== undefined) {
+      const { max } = plan.index
+      this.#model.index = new IndexModel({ now, entries: this.#entries, max, model: this.#model })
+    }
     const primitives = makeVirtualStore({
       simulation: this.#simulation,
       model: () => this.#model,

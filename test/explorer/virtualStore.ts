@@ -120,6 +120,12 @@ export const makeVirtualStore = (options: VirtualStoreOptions): SessionStorePrim
   const write = (key: string, after: Entry | undefined, caller: StoreCaller | undefined, calledAt: number) => {
     const before = active(key)
     if (before !== undefined) former.set(key, before.text)
+    // Index records are no sessions.
+    if (key.startsWith("index:")) {
+      if (after === undefined || after.expiry < simulation.now()) entries.delete(key)
+      else entries.set(key, after)
+      return
+    }
     if (after === undefined || after.expiry < simulation.now()) {
       entries.delete(key)
       if (before !== undefined) model().onWrite(key, before, undefined, caller, calledAt)
