@@ -1,10 +1,9 @@
 /**
  * A session store that encrypts what another store keeps, with keys of the application.
  *
- * It is a layer around any store. What stands in the store is AES-256-GCM under a key that depends on the place, so that
- * whoever reads the store learns no value, and whoever writes to it can neither change a value nor swap two. The same text
- * in the same place is sealed the same each time, so that `replace` compares sealed texts, and needs nothing of the store
- * that it has not.
+ * It is a layer around any store. The store below has AES-256-GCM under a key that depends on the place of the session: to read
+ * it tells no value, and to write to it neither changes a value nor swaps two. The same text in the same place is sealed the
+ * same way each time, so `replace` compares sealed texts and needs nothing new of the store below.
  *
  * @module
  */
@@ -84,7 +83,7 @@ const sealStore = (
       delete: store.delete,
       entries: Stream.map(store.entries, ([token, stored]) => [token, unseal(token, stored)] as const)
     },
-    // `all` is derived of `entries` anew.
+    // `all` is derived from `entries` again.
     (operation, error) => (operation === "all" ? new SessionStoreError({ operation, cause: error.cause }) : error)
   )
 
@@ -99,20 +98,18 @@ const layerWith = (options: SealedStoreOptions): Layer.Layer<SessionStore, never
 /**
  * A layer around any session store that encrypts what the store keeps.
  *
- * **When to use**: where others may read or write the store, such as a shared Redis, a managed database or its backups.
+ * **When to use**: if others can read or write the store, such as a shared Redis, a managed database or its backups.
  *
- * **Details**: AES-256-GCM by `node:crypto`, under a key that is derived of `current` and of the key that the session has in
- * the store. Data that was changed, or moved to another session, or sealed by a key that is not among these, is data that does
- * not decode: the class option `undecodable` says what comes of it. Index records are sealed too, and one that does not
- * decode counts as empty. A `replace` that does not find what it expects asks the store once more for each of `previous`.
+ * **Details**: AES-256-GCM by `node:crypto`, under a key that is derived from `current` and from the key of the session in the
+ * store. Data that was changed, moved to another session, or sealed by a key that is not listed does not decode; the class
+ * option `undecodable` decides what happens then. Index records are sealed too. One that does not decode counts as empty.
  *
- * To change the key takes two steps, since a server that does not know a key yet ends the sessions that it sealed: first
- * deploy with the new key in `previous` everywhere, then with the new key as `current` and the old one in `previous`. Drop the
- * old one when the longest lifetime has passed.
+ * A server that does not know a key ends the sessions that the key sealed. So change the key in two steps. First deploy the new
+ * key in `previous` everywhere. Then deploy it as `current`, with the old one in `previous`. Drop the old one when the longest
+ * lifetime has passed. A `replace` that finds something else than expected asks the store once more for each previous key.
  *
- * **Gotchas**: sessions from before the store was sealed do not decode, and so have ended. A token is no secret to this layer:
- * `Session` hands it the SHA-256 of the client's token, which stands in the store in the clear, and so do the expiry and the
- * length of the data. Somebody who can write to the store can still bring back older data of the same session.
+ * **Gotchas**: sessions that were there before the store was sealed end. Ids, expiries and the length of the data stay in the
+ * clear. With write access to the store, older data of the same session can still be put back.
  *
  * **Errors**: throws a `TypeError` if a key is not 32 bytes in Base64. Each operation fails as that of the store does.
  *
