@@ -113,7 +113,7 @@ describe("no secret gets out", () => {
 
   it("of an answer over HTTP to what fails", async () => {
     const handlers = {
-      "/fails": Effect.fail(new Error("no")),
+      "/fails": Effect.fail("no"),
       "/dies": Effect.die(new Error("no")),
       "/unfit": Effect.flatMap(UserSession, (session) =>
         Effect.as(session.set({ userId, notes: [note.repeat(3)] }), HttpServerResponse.text("done"))

@@ -108,12 +108,13 @@ const withFields = (text: string) => {
     .map((put) => JSON.stringify({ ...fields, ...Object.fromEntries(put) }))
 }
 
+/** A text that was damaged on its way. */
+export const spoiltText = (text: string): fc.Arbitrary<string> => fc.oneof(cut(text), flip(text), doubled(text))
+
 /** What a store might hold in the place of this text. */
 export const spoilt = (text: string): fc.Arbitrary<string> =>
   fc.oneof(
-    cut(text),
-    flip(text),
-    doubled(text),
+    spoiltText(text),
     withFields(text),
     json.map((value) => JSON.stringify(value)),
     fc.string({ unit: "binary" }).filter((text) => text.isWellFormed()),

@@ -12,7 +12,17 @@ import fc from "fast-check"
 import { makeEnvelope } from "../../src/internal/envelope.ts"
 import { isIn, tokensOf } from "../../src/internal/sessionCookie.ts"
 import { hashToken, isToken } from "../../src/internal/token.ts"
-import { classOptions, cookieHeader, cookieName, headers, middlewareOptions, spoilt, token } from "./arbitraries.ts"
+import { makeKey, seal, unseal } from "../../src/sealed/sealing.ts"
+import {
+  classOptions,
+  cookieHeader,
+  cookieName,
+  headers,
+  middlewareOptions,
+  spoilt,
+  spoiltText,
+  token
+} from "./arbitraries.ts"
 import { holdsNone, makeWitness, secrets } from "./witness.ts"
 
 const User = Schema.Struct({ userId: Schema.optionalKey(Schema.String), note: Schema.String, more: Schema.Json })
@@ -162,6 +172,9 @@ const survives = async (key: string, text: string) => {
 
 const envelope = makeEnvelope("fuzz/UserSession", User)
 
+const sealingKey = makeKey(known.token) ?? assert.fail("no key")
+const sealed = seal(sealingKey, known.id, knownText)
+
 /** Makes something of options, and holds that what is refused is refused with a `TypeError`. */
 const makes = <A>(make: () => A): A | undefined => {
   try {
@@ -212,6 +225,13 @@ export const properties: Readonly<Record<string, Property>> = {
   ),
   "an index record that is spoilt stops nobody": fc.asyncProperty(spoilt(knownIndex.text), (text) =>
     survives(knownIndex.key, text)
+  ),
+  "sealed data that is spoilt, or is of another place, is not opened": fc.asyncProperty(
+    fc.tuple(spoiltText(sealed), fc.string()),
+    async ([text, place]) => {
+      if (text !== sealed) assert.equal(unseal(sealingKey, known.id, text), undefined)
+      assert.equal(unseal(sealingKey, place, sealed), undefined)
+    }
   ),
   "class options are refused with a reason, or work": fc.asyncProperty(classOptions, async (given) => {
     // Not what the types let through, and what JavaScript may hand over nevertheless.
