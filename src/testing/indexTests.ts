@@ -93,12 +93,40 @@ const moment = Effect.flatMap(isTestClock, (isTest) =>
   isTest ? TestClock.adjust("5 millis") : Effect.sleep("5 millis")
 )
 
-/** Runs effects at once. Whoever loses a compare-and-set waits for a moment, which passes under any clock. */
-const atOnce = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>): Effect.Effect<ReadonlyArray<A>, E> => {
-  const all = Effect.all(effects, { concurrency: "unbounded" })
-  return Effect.flatMap(isTestClock, (isTest) =>
-    isTest ? Effect.raceFirst(all, Effect.forever(Effect.andThen(Effect.yieldNow, TestClock.adjust("1 millis")))) : all
+/** Whoever loses a compare-and-set waits for a moment, which passes under any clock. */
+const passing = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.flatMap(isTestClock, (isTest) =>
+    isTest
+      ? Effect.raceFirst(effect, Effect.forever(Effect.andThen(Effect.yieldNow, TestClock.adjust("1 millis"))))
+      : effect
   )
+
+const atOnce = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>): Effect.Effect<ReadonlyArray<A>, E> =>
+  passing(Effect.all(effects, { concurrency: "unbounded" }))
+
+/** A store before one of whose operations something else happens, all of it: the n-th after `count`. */
+const storeWith = (store: SessionStore["Service"], n: number, meanwhile: Effect.Effect<unknown, unknown>) => {
+  let left = Number.POSITIVE_INFINITY
+  const within =
+    <Args extends ReadonlyArray<unknown>, A, E>(operation: (...args: Args) => Effect.Effect<A, E>) =>
+    (...args: Args): Effect.Effect<A, E> =>
+      Effect.suspend(() =>
+        left-- === 0 ? Effect.andThen(Effect.orDie(meanwhile), operation(...args)) : operation(...args)
+      )
+  return {
+    count: () => {
+      left = n
+    },
+    /** Whether there were fewer operations. */
+    isOver: () => left >= 0,
+    store: SessionStore.of({
+      ...store,
+      find: within(store.find),
+      create: within(store.create),
+      replace: within(store.replace),
+      delete: within(store.delete)
+    })
+  }
 }
 
 /** How many of the tokens open the session of a user, on either server. */
@@ -254,6 +282,78 @@ const testRevocation = (test: Test) => {
   })
 }
 
+/** What may be under way when all sessions of a user end: begun on a server, and what is left of it. */
+const underWay: Readonly<
+  Record<string, (server: Server, token: Token) => Effect.Effect<Session.Session<Account>, unknown>>
+> = {
+  "a log-in": (server) => server.beginLogIn("ada", "phone"),
+  "a log-in of a visitor": (server) =>
+    Effect.gen(function* () {
+      const visitor = yield* server.open()
+      yield* visitor.set({ device: "phone" })
+      const session = yield* server.open(Option.getOrThrow(yield* tokenOf(visitor)))
+      yield* session.update((account) => ({ ...account, user: "ada" }))
+      return session
+    }),
+  "a renewal": (server, token) => Effect.tap(server.open(token), (session) => session.renewToken),
+  "a change": (server, token) =>
+    Effect.tap(server.open(token), (session) => session.update((account) => ({ ...account, device: "changed" })))
+}
+
+const testSteps = (test: Test) => {
+  for (const [what, begin] of Object.entries(underWay)) {
+    test(`${what} escapes no destroyAllOf that comes between any two of its operations`, function* (servers) {
+      const { here, there } = servers
+      for (let n = 0, isOver = false; !isOver; n++) {
+        const token = yield* logIn(there, "ada", "laptop")
+        const tokens = [token]
+        const steps = storeWith(here.store, n, there.destroyAllOf("ada"))
+        const session = yield* begin(serverOf(Here, steps.store), token)
+        steps.count()
+        tokens.push(...Option.toArray(yield* passing(tokenOf(session))))
+        isOver = steps.isOver()
+        if (isOver) yield* there.destroyAllOf("ada")
+        assertEqual(yield* openOf(servers, tokens), 0)
+        assertEqual(yield* there.devicesOf("ada"), [])
+        yield* moment
+      }
+    })
+
+    test(`${what} escapes no destroyAllOf between any two of whose operations it comes`, function* (servers) {
+      const { here, there } = servers
+      for (let n = 0, isOver = false; !isOver; n++) {
+        const token = yield* logIn(there, "ada", "laptop")
+        const tokens = [token]
+        const session = yield* begin(here, token)
+        const commit = Effect.map(tokenOf(session), (token) => tokens.push(...Option.toArray(token)))
+        const steps = storeWith(there.store, n, commit)
+        steps.count()
+        yield* passing(serverOf(There, steps.store).destroyAllOf("ada"))
+        isOver = steps.isOver()
+        if (isOver) yield* commit
+        assertEqual(yield* openOf(servers, tokens), 0)
+        assertEqual(yield* here.devicesOf("ada"), [])
+        yield* moment
+      }
+    })
+  }
+
+  test("a destroyAllOf that breaks off at any point hides no session from the next", function* (servers) {
+    const { here, there } = servers
+    for (let n = 0, isOver = false; !isOver; n++) {
+      const tokens = yield* Effect.forEach(range(3), () => logIn(here, "ada", "laptop"))
+      const steps = storeWith(here.store, n, Effect.die(new Error("The process dies")))
+      steps.count()
+      yield* Effect.exit(serverOf(Here, steps.store).destroyAllOf("ada"))
+      isOver = steps.isOver()
+      yield* there.destroyAllOf("ada")
+      assertEqual(yield* openOf(servers, tokens), 0)
+      assertEqual(yield* there.devicesOf("ada"), [])
+      yield* moment
+    }
+  })
+}
+
 const testMaxSessions = (test: Test) => {
   test("maxSessions leaves exactly five of twenty log-ins at once, on two servers", function* (servers) {
     const { here, there } = servers
@@ -382,6 +482,7 @@ export const indexes = <E, R = never>(
 
   testMembers(register)
   testRevocation(register)
+  testSteps(register)
   testMaxSessions(register)
   testUndecodable(register)
 }
