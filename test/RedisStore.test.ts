@@ -24,6 +24,7 @@ const send = <A>(command: string, ...args: ReadonlyArray<string>) =>
 describeRedis("RedisStore", () => {
   layer(Layer.provideMerge(redisClient, RedisServer.layer), { excludeTestServices: true })("on a server", (it) => {
     SessionStoreTest.suite("RedisStore", emptyStore, it.effect)
+    SessionStoreTest.indexes("RedisStore", (prefix) => RedisStore.layerWith({ prefix }), it.effect)
 
     describe("keys", () => {
       it.effect("begin with session: by default", () =>

@@ -78,6 +78,7 @@ describePostgres("SqlStore", () => {
     "on PostgreSQL",
     (it) => {
       SessionStoreTest.suite("SqlStore", emptyStore, it.effect)
+      SessionStoreTest.indexes("SqlStore", (table) => SqlStore.layerWith({ table }), it.effect)
 
       describe("the table", () => {
         it.effect("is sessions by default, with an index on the expiry", () =>
@@ -407,6 +408,7 @@ const countStatements = <A, E, R>(word: string, effect: Effect.Effect<A, E, R>):
 
 describe("SqlStore on SQLite", () => {
   SessionStoreTest.suite("SqlStore", Layer.provide(SqlStore.layer, sqliteClient), it.effect)
+  SessionStoreTest.indexes("SqlStore", Layer.provide(SqlStore.layer, sqliteClient), it.effect)
 
   it.effect("migrates the table sessions by default", () =>
     Effect.gen(function* () {

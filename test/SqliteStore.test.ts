@@ -6,7 +6,7 @@ import { join } from "node:path"
 import process from "node:process"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, describe, it } from "@effect/vitest"
 import { Cause, Context, DateTime, Effect, Fiber, HashMap, Layer, Option, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, SessionStore, type SessionStoreError } from "effect-sessions"
@@ -121,6 +121,10 @@ describe.skipIf(isMissing)("SqliteStore", () => {
     Layer.unwrap(Effect.map(temporaryFile, (filename) => storeWith({ filename }))),
     it.effect
   )
+
+  const folder = mkdtempSync(join(tmpdir(), "sessions-"))
+  afterAll(() => rmSync(folder, { recursive: true }))
+  SessionStoreTest.indexes("SqliteStore", (name) => storeWith({ filename: join(folder, name) }), it.effect)
 
   describe("text", () => {
     it.effect("comes back as it was: every character, with NULs and without", () =>

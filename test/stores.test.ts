@@ -20,6 +20,7 @@ import {
 import { MemStore, SessionStore, type SessionStoreError } from "effect-sessions"
 import { RedisStore } from "effect-sessions/redis"
 import { SqlStore } from "effect-sessions/sql"
+import { AccountSession } from "./accounts.ts"
 import { doToBoth, makeBelow } from "./agreement.ts"
 import { increment } from "./counter.ts"
 import { describePostgres, describeRedis, PostgresServer, postgresClient, RedisServer, redisClient } from "./servers.ts"
@@ -27,6 +28,8 @@ import { describePostgres, describeRedis, PostgresServer, postgresClient, RedisS
 const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
 
 const secondProcess = fileURLToPath(new URL("secondProcess.ts", import.meta.url))
+
+const revokingProcess = fileURLToPath(new URL("revokingProcess.ts", import.meta.url))
 
 /** What holds for every store that several processes share, each on a server of its own. */
 const sharedStoreTest = <R>(options: {
@@ -77,6 +80,35 @@ const sharedStoreTest = <R>(options: {
             const found = yield* store.find("counter")
             assert.strictEqual(Option.getOrThrow(found), String(500 + counts[0] + counts[1]))
             assert.deepStrictEqual(yield* store.find("second"), Option.some("opened by the first process"))
+          }).pipe(Effect.provide(options.store(namespace)))
+        })
+      )
+
+      it.effect("ends all sessions of a user from another process, and lets no log-in through that began before", () =>
+        Effect.gen(function* () {
+          const { port } = yield* options.Server
+          const namespace = crypto.randomUUID()
+          const inSecond = Effect.tryPromise(() =>
+            promisify(execFile)(process.execPath, [
+              ...["--import", "tsx", revokingProcess],
+              ...[options.kind, String(port), namespace, "ada"]
+            ])
+          )
+          yield* Effect.gen(function* () {
+            const beginLogIn = Effect.tap(AccountSession.open(), (session) => session.set({ user: "ada" }))
+            const openPage = Effect.flatMap(beginLogIn, (session) => Effect.as(session.commit, session))
+            const pages = yield* Effect.replicateEffect(openPage, 3)
+            const slow = yield* beginLogIn
+            const { stdout } = yield* inSecond
+            assert.strictEqual(stdout.trim(), "3")
+            for (const page of pages) {
+              assert.strictEqual(yield* page.ended, "destroyed")
+              const token = Option.getOrThrow(yield* page.token)
+              assert.deepStrictEqual(yield* (yield* AccountSession.open(token)).get, {})
+            }
+            assert.deepStrictEqual(yield* slow.commit, Option.none())
+            assert.strictEqual(yield* Stream.runCount(AccountSession.sessionsOf("user", "ada")), 0)
+            assert.isTrue(Option.isSome(yield* (yield* beginLogIn).commit))
           }).pipe(Effect.provide(options.store(namespace)))
         })
       )

@@ -1,51 +1,27 @@
 /**
  * The contract of `SessionStore` as a suite of tests, for every store to run, with any test runner.
  *
+ * {@link suite} holds a store to the contract. {@link indexes} holds what the indexes of a session class promise to it.
+ *
  * @module
  */
 import type { Layer } from "effect"
-import { Cause, Clock, DateTime, Duration, Effect, Equal, Exit, Formatter, HashMap, Option, Stream } from "effect"
+import { Cause, DateTime, Duration, Effect, Exit, HashMap, Option, Stream } from "effect"
 import * as TestClock from "effect/testing/TestClock"
 import { SessionStore } from "../SessionStore.ts"
+import { assertEqual, isTestClock } from "./assertions.ts"
+import type { Tester } from "./tester.ts"
 
-/**
- * What registers a test with a test runner, under a title. The `it.effect` and `it.live` of `@effect/vitest` do.
- *
- * **When to use**: to run the suite with another runner. The body fails, or dies, if the test fails. It takes a few
- * seconds on a slow server.
- *
- * @example
- * ```ts no-run
- * import { test } from "node:test"
- * import { Effect } from "effect"
- * import type { SessionStoreTest } from "effect-sessions/testing"
- *
- * const onNode: SessionStoreTest.Tester = (title, body) => void test(title, () => Effect.runPromise(body()))
- * ```
- */
-export type Tester<R = never> = (title: string, body: () => Effect.Effect<void, unknown, R>) => void
+export { indexes } from "./indexTests.ts"
+export type { Tester } from "./tester.ts"
 
 type Store = SessionStore["Service"]
 
 /** Registers a test of one operation of the store. */
 type Test = (operation: string, title: string, body: (store: Store) => Effect.fn.Return<void, unknown>) => void
 
-const shown = (value: unknown): string => {
-  const text = Formatter.format(value)
-  return text.length > 1_000 ? `${text.slice(0, 1_000)}… (${text.length} characters)` : text
-}
-
-/** Fails the test if two values differ. Runners show a difference between `actual` and `expected`. */
-const assertEqual = <A>(actual: A, expected: NoInfer<A>): void => {
-  if (Equal.equals(actual, expected)) return
-  const values = { actual: shown(actual), expected: shown(expected) }
-  throw Object.assign(new Error(`expected ${values.expected}, but it is ${values.actual}`), values)
-}
-
 const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
 const anHourAgo = Effect.map(DateTime.now, DateTime.subtract({ hours: 1 }))
-
-const isTestClock = Effect.map(Clock.Clock, (clock) => "adjust" in clock)
 
 const range = (length: number): ReadonlyArray<number> => Array.from({ length }, (_, i) => i)
 
@@ -445,7 +421,8 @@ const testReads = (test: Test) => {
 /**
  * Registers the contract of `SessionStore` as tests of a store.
  *
- * **When to use**: in the tests of a store of your own. A store that passes can take the place of any other.
+ * **When to use**: in the tests of a store of your own. A store that passes can take the place of any other. Run
+ * {@link indexes} beside it.
  *
  * **Details**: each test has a title that begins with the name, and builds the layer anew, which has to provide an empty
  * store. With `it.effect` of `@effect/vitest`, the tests adjust its `TestClock`. Take `it.live` for a store that follows
