@@ -4,7 +4,8 @@
 import { Effect, Exit, Option, Redacted, Stream } from "effect"
 import type { SessionStore } from "effect-sessions"
 import { draw } from "./draw.ts"
-import type { Value } from "./held.ts"
+import { indexOf, type Value } from "./held.ts"
+import type { Listing, Revocation } from "./indexModel.ts"
 import { hashOf, type Model } from "./model.ts"
 import { type Action, delay, type Fate, fateOf, type Plan, type RequestPlan, type Step } from "./plan.ts"
 import type { StoreCaller } from "./virtualStore.ts"
@@ -38,6 +39,14 @@ export interface SessionClass {
     options?: { readonly touch?: boolean }
   ) => Effect.Effect<SessionUnderTest, unknown, SessionStore>
   readonly sessions: Stream.Stream<SessionUnderTest, unknown, SessionStore>
+  /** Without an index there is none to name. */
+  readonly sessionsOf: (index: never, value: string) => Stream.Stream<SessionUnderTest, unknown, SessionStore>
+  readonly destroyAllOf: (
+    index: never,
+    value: string,
+    options?: { readonly except?: never }
+  ) => Effect.Effect<number, unknown, SessionStore>
+  readonly byId: (id: string) => Effect.Effect<Option.Option<SessionUnderTest>, unknown, SessionStore>
 }
 
 /** What became of a request, as its browser learns it. */
@@ -91,6 +100,10 @@ export class Request {
   readonly #merges = new Map<string, ReadonlyArray<number>>()
   #told: Response["told"]
   #logIn: number | undefined
+  /** All that it has meant to belong to. */
+  readonly #values = new Set<string>()
+  #openedAt: number
+  #isKilled = false
   #meansToTell = false
   #isUnderWay = false
   /** How many writes had reached the store when it opened its session. */
@@ -104,6 +117,7 @@ export class Request {
     this.plan = plan
     this.#class = sessionClass
     this.startedAt = world.now()
+    this.#openedAt = this.startedAt
     this.#writes = world.model.writes
     this.token = world.jarOf(plan.browser)
     const request = this
@@ -112,6 +126,12 @@ export class Request {
       touch: plan.touch,
       get key() {
         return request.key
+      },
+      get openedAt() {
+        return request.#openedAt
+      },
+      get isKilled() {
+        return request.#isKilled
       },
       nextFate: (key) => {
         const isSpared = world.plan.budget === "one" && this.#faults > 0
@@ -162,6 +182,7 @@ export class Request {
     const tokenKey = this.token === undefined ? undefined : hashOf(this.token)
     const expected = tokenKey === undefined ? [] : model.confirmedIn(tokenKey)
     this.key = tokenKey
+    this.#openedAt = this.#world.now()
     const opened = yield* this.#attempt("open", this.#class.open(token, { touch: this.plan.touch }), 1)
     if (Option.isNone(opened)) return this.#failed()
     const session = opened.value
@@ -208,11 +229,20 @@ export class Request {
       case "Update":
         return yield* this.#update(session, action.change)
       case "LogIn":
-        this.#meansToTell = true
-        this.#logIn = action.user
-        this.#say(() => `logs in as user ${action.user}`)
+        this.#noteLogIn(action.user)
         yield session.update((value) => ({ ...value, user: action.user }))
         return yield* this.#renew(session)
+      case "LogInByIndex":
+        this.#noteLogIn(action.user)
+        yield session.update((value) => ({ ...value, user: action.user }))
+        this.#isUnderWay = true
+        return true
+      case "DestroyAllOf":
+        return yield* this.#destroyAllOf(session, action)
+      case "SessionsOf":
+        return yield* this.#sessionsOf(action.value)
+      case "ById":
+        return yield* this.#byId(action.pick)
       case "Renew":
         this.#meansToTell = true
         this.#say(() => "renews the token")
@@ -229,6 +259,79 @@ export class Request {
       case "Commit":
         return (yield* this.#commit(session, false)).isOk
     }
+  }
+
+  #noteLogIn(user: number): void {
+    this.#meansToTell = true
+    this.#logIn = user
+    const value = indexOf({ user, log: [] })
+    if (value !== undefined) this.#values.add(value)
+    this.#say(() => `logs in as user ${user}`)
+  }
+
+  *#destroyAllOf(
+    session: SessionUnderTest,
+    { isSparing, value }: Action & { readonly _tag: "DestroyAllOf" }
+  ): Script<boolean> {
+    const indexes = this.#world.model.indexes
+    if (indexes === undefined) return true
+    this.#say(() => `ends all of ${value}${isSparing ? " but its own" : ""}`)
+    let revocation: Revocation | undefined
+    const attempt = Effect.suspend(() => {
+      const spared = isSparing ? Option.getOrUndefined(peek(session.id)) : undefined
+      revocation = indexes.onRevoking(this.caller, value, spared)
+      // The class is one of two kinds, of which one has no index to name.
+      return this.#class.destroyAllOf("user" as never, value, isSparing ? { except: session as never } : {})
+    })
+    const ended = yield* this.#attempt("destroyAllOf", attempt)
+    indexes.onRevocationOver(this.caller, Option.isSome(ended) ? revocation : undefined)
+    if (Option.isNone(ended)) return false
+    this.#say(() => `is told that all of ${value} have ended, ${ended.value}`)
+    return true
+  }
+
+  *#sessionsOf(value: string): Script<boolean> {
+    const indexes = this.#world.model.indexes
+    if (indexes === undefined) return true
+    let listing: Listing | undefined
+    const attempt = Effect.suspend(() => {
+      listing = indexes.onListing(value)
+      return Stream.runCollect(this.#class.sessionsOf("user" as never, value))
+    })
+    const listed = yield* this.#attempt("sessionsOf", attempt)
+    if (Option.isNone(listed) || listing === undefined) return false
+    const values = listed.value.map((session) => {
+      const key = Option.getOrElse(peek(session.id), () => "")
+      return [key, indexOf(peek(session.get))] as const
+    })
+    this.#say(() => `lists ${value}: ${values.map(([key]) => this.#world.model.nameOf(key)).join(", ")}`)
+    indexes.onListed(value, listing, new Map(values))
+    return true
+  }
+
+  /** A session whose token was handed out at some time. */
+  *#byId(pick: number): Script<boolean> {
+    const { model, tokens } = this.#world
+    const token = tokens[Math.floor(pick * tokens.length)]
+    if (token === undefined) return true
+    const key = hashOf(token)
+    let writes = 0
+    let wasActive = false
+    const attempt = Effect.suspend(() => {
+      writes = model.writes
+      wasActive = model.isActive(key)
+      return this.#class.byId(key)
+    })
+    const found = yield* this.#attempt("byId", attempt)
+    if (Option.isNone(found)) return false
+    const isFound = Option.isSome(found.value)
+    this.#say(() => `looks for ${model.nameOf(key)}: ${isFound ? "yes" : "no"}`)
+    const isThere = wasActive && model.isActive(key) && (model.keys.get(key)?.activeSince ?? 0) <= writes
+    if (isThere && !isFound) model.fail("a list lacks a session", model.nameOf(key))
+    if (isFound && !model.wasActiveSince(key, writes)) {
+      model.fail("a list has what is not to be in it", model.nameOf(key))
+    }
+    return true
   }
 
   *#update(session: SessionUnderTest, change: number): Script<boolean> {
@@ -350,7 +453,7 @@ export class Request {
     if (Option.isNone(committed.value)) {
       const status = peek(session.status)
       this.#say(() => `commit: none, ${status}`)
-      model.onDropped(this.caller, changes, this.startedAt, this.#writes)
+      model.onDropped(this.caller, changes, this.startedAt, this.#writes, this.#values)
       this.#noteMerges()
       this.#merges.clear()
       return this.#respond(status === "destroyed" && this.token !== undefined ? "removed" : "untouched")
@@ -405,6 +508,14 @@ export class Request {
     if (this.#isUnderWay || this.#merges.size > 0)
       this.#world.model.onGivenUp(this.caller, [...this.#merges.keys()], this.#mostFaults > 1)
     return { isOk: false, cookie: "untouched", told: undefined, isUnclear: this.#meansToTell }
+  }
+
+  /** Its process is killed: it does nothing any more, and puts nothing back. */
+  onKilled(): Response {
+    this.#isKilled = true
+    this.onFailed()
+    this.#mostFaults = Math.max(this.#mostFaults, 2)
+    return this.giveUp()
   }
 
   /** Its response is lost on the way. */

@@ -4,7 +4,8 @@
  */
 import { Schema } from "effect"
 import type { Session, SessionStore, SessionStoreError } from "effect-sessions"
-import type { Value } from "./held.ts"
+import { className, indexOf, type Value } from "./held.ts"
+import type { Plan } from "./plan.ts"
 import type { SessionClass } from "./requests.ts"
 
 export const idleTimeout = 1_200_000
@@ -20,8 +21,10 @@ export interface Package {
 export interface Subject {
   readonly SessionStore: typeof SessionStore
   readonly SessionStoreError: typeof SessionStoreError
-  readonly withLifetime: ReadonlyArray<SessionClass>
-  readonly withIdleTimeout: ReadonlyArray<SessionClass>
+  /** The session class of a process that has just been started. */
+  readonly makeClass: (plan: Pick<Plan, "hasIdleTimeout" | "indexes">) => SessionClass
+  /** That of the servers of a plan: made once for all plans of its kind. */
+  readonly classesOf: (plan: Pick<Plan, "hasIdleTimeout" | "indexes">) => ReadonlyArray<SessionClass>
 }
 
 const ValueSchema: Schema.Codec<Value, Value> = Schema.Struct({
@@ -31,18 +34,25 @@ const ValueSchema: Schema.Codec<Value, Value> = Schema.Struct({
 
 export const makeSubject = ({ Session, SessionStore, SessionStoreError }: Package): Subject => {
   const options = { schema: ValueSchema, initial: (): Value => ({ user: null, log: [] }), lifetime }
-  const withLifetime = () => {
-    class UserSession extends Session.Service<UserSession>()("explorer/UserSession", options) {}
+  const makeClass: Subject["makeClass"] = ({ hasIdleTimeout, indexes }) => {
+    const timed = hasIdleTimeout ? { ...options, idleTimeout } : options
+    if (indexes === undefined) {
+      class UserSession extends Session.Service<UserSession>()(className, timed) {}
+      return UserSession
+    }
+    class UserSession extends Session.Service<UserSession>()(className, {
+      ...timed,
+      indexes: { user: indexOf },
+      maxSessions: { user: indexes.max }
+    }) {}
     return UserSession
   }
-  const withIdleTimeout = () => {
-    class UserSession extends Session.Service<UserSession>()("explorer/UserSession", { ...options, idleTimeout }) {}
-    return UserSession
+  const known = new Map<string, ReadonlyArray<SessionClass>>()
+  const classesOf: Subject["classesOf"] = (plan) => {
+    const name = `${plan.hasIdleTimeout} ${plan.indexes?.max}`
+    const classes = known.get(name) ?? [makeClass(plan), makeClass(plan)]
+    known.set(name, classes)
+    return classes
   }
-  return {
-    SessionStore,
-    SessionStoreError,
-    withLifetime: [withLifetime(), withLifetime()],
-    withIdleTimeout: [withIdleTimeout(), withIdleTimeout()]
-  }
+  return { SessionStore, SessionStoreError, makeClass, classesOf }
 }
