@@ -454,6 +454,8 @@ export class Request {
       const status = peek(session.status)
       this.#say(() => `commit: none, ${status}`)
       model.onDropped(this.caller, changes, this.startedAt, this.#writes, this.#values)
+      // The log-in was refused, and what came before it in this request brings no cookie either.
+      if (logIn !== undefined) this.#told = undefined
       this.#noteMerges()
       this.#merges.clear()
       return this.#respond(status === "destroyed" && this.token !== undefined ? "removed" : "untouched")
