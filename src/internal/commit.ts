@@ -209,7 +209,11 @@ const add = Effect.fnUntraced(function* <A>(
   if (records.endOf(sent.contents) < now) return endCell(cell, undefined, queue)
   note(cell, sent)
   const joining = { key, former: undefined, openedAt: cell.openedAt, memberOf: nothing }
-  if (!(yield* join(records, store, sent.contents, joining))) return endCell(cell, undefined, queue)
+  if (!(yield* join(records, store, sent.contents, joining))) {
+    // An earlier try may have arrived.
+    if (state.attempts.length > 0) yield* records.bury(store, key)
+    return endCell(cell, undefined, queue)
+  }
   if (undecodable !== undefined) yield* store.replace(undecodable.key, undecodable.text, "", longAgo)
   const expiry = changes === nothing ? graveEnd(now) : records.expiryOf(sent.contents)
   const isAdded = yield* store.create(key, sent.text, expiry)

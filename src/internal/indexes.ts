@@ -26,6 +26,8 @@ import { takeTurn } from "./turns.ts"
 /** A session that a record names: by its key, and while it is being renewed by the old one and the new one. */
 interface Member {
   readonly ids: ReadonlyArray<string>
+  /** What its session was renewed from as it joined. */
+  readonly from?: string | undefined
   readonly deadline: number
   readonly addedAt: number
   /** Its session ends. It counts no more, and stays until that is done. */
@@ -185,12 +187,16 @@ const withMember = (
   deadline: number,
   now: number
 ): IndexRecord | undefined => {
-  const isMine = ({ ids }: Member) => ids.includes(key) || (former !== undefined && ids.includes(former))
-  const mine = members.find(isMine)
+  const isKnown = ({ ids }: Member) => ids.includes(key) || (former !== undefined && ids.includes(former))
+  // Two log-ins of one session at once are one: only one of them can renew it.
+  const isTwin = ({ from, isRevoked }: Member) => former !== undefined && from === former && !isRevoked
+  const known = members.find(isKnown)
+  // The password may have been checked before the revocation, if the session was opened before it.
+  if (known === undefined && (wasMember || (revokedAt !== undefined && revokedAt >= Math.floor(openedAt)))) return
+  const mine = known ?? members.find(isTwin)
   if (mine === undefined) {
-    // The password may have been checked before the revocation, if the session was opened before it.
-    if (wasMember || (revokedAt !== undefined && revokedAt >= Math.floor(openedAt))) return undefined
-    return { revokedAt, members: [...alive(members, now), { ids: [key], deadline, addedAt: now, isRevoked: false }] }
+    const member = { ids: [key], from: former, deadline, addedAt: now, isRevoked: false }
+    return { revokedAt, members: [...alive(members, now), member] }
   }
   if (mine.isRevoked) return undefined
   const joined = { ...mine, ids: [...new Set([...mine.ids, key])], deadline: Math.max(mine.deadline, deadline) }

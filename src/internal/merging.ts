@@ -8,6 +8,7 @@ import { Clock, type DateTime, Effect } from "effect"
 import { bestEffort, type Cell } from "./cell.ts"
 import { isUnchanged, makeHold, makeId, makeTombstone, restamp } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
+import { leave } from "./indexes.ts"
 import { asKept, done, type Found, graveEnd, type Records, type Step, type Store, write } from "./records.ts"
 import { type Change, change, isMerge, type Kept, type Merge, withChanges } from "./state.ts"
 import { publish } from "./telemetry.ts"
@@ -60,12 +61,9 @@ export const whileHeld = Effect.fnUntraced(function* <A>(
     const { key } = state
     const again = () => bestEffort(release(cell, cell.store, claims, key))
     yield* Effect.ignore(Effect.onError(release(cell, store, claims, key), again))
-    const session = cell.records.key
-    return yield* Effect.forEach(
-      claims.values(),
-      ({ merge: { other } }) => publish({ _tag: "Renewed", session, id: key, former: other.key }),
-      { discard: true }
-    )
+    return yield* Effect.forEach(claims.values(), ({ merge: { other } }) => over(cell, store, other, key), {
+      discard: true
+    })
   }
   yield* Effect.onError(restore(cell, store, claims), () =>
     Effect.suspend(() => {
@@ -75,6 +73,13 @@ export const whileHeld = Effect.fnUntraced(function* <A>(
     })
   )
 })
+
+/** A merge is over. What was merged is no member of an index any more: to end it would end what it was merged into. */
+const over = <A>({ records }: Cell<A>, store: Store, { contents, key }: Kept<A>, id: string): Effect.Effect<void> =>
+  Effect.andThen(
+    publish({ _tag: "Renewed", session: records.key, id, former: key }),
+    leave(records, store, contents.memberOf, key)
+  )
 
 /** Holds the sessions that are to be merged, as they are by now, and drops those that have ended. */
 const claimAll = Effect.fnUntraced(function* <A>(

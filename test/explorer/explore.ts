@@ -75,6 +75,8 @@ function* smaller(plan: Plan, drawn: ReadonlySet<string>): Generator<Plan> {
     if (!request.touch) yield withRequest(plan, { ...request, touch: true })
     if (request.server !== 0) yield withRequest(plan, { ...request, server: 0 })
   }
+  if (plan.indexes !== undefined && plan.indexes.max < Number.POSITIVE_INFINITY)
+    yield { ...plan, indexes: { max: Number.POSITIVE_INFINITY } }
   if (plan.hasIdleTimeout) yield { ...plan, hasIdleTimeout: false }
   if (plan.isPersistent) yield { ...plan, isPersistent: false }
   for (const name of drawn) yield { ...plan, without: new Set(plan.without).add(name) }

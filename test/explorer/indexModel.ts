@@ -1,180 +1,270 @@
 /**
- * What must be true of indexes. Told, as the model is, of each write and of what requests were told.
- *
- * Sessions of the explorer are indexed by a **group**: every user belongs to one of two.
+ * What must be true of indexes. A **value** is what sessions belong together by. The model knows of each session since
+ * when it belongs to its value: since the request was opened that logged in.
  */
-import { groupOf } from "./group.ts"
-import { hashOf } from "./hash.ts"
-import { type Held, parse } from "./held.ts"
-import type { Caller, Entry, Key, Model, Rule } from "./model.ts"
-import { sessionKey } from "./subject.ts"
+import { type Held, indexed, indexOf, type Member, parse, recordKeyOf, type Value } from "./held.ts"
+import type { Caller, Entry, Key, Line, Rule } from "./model.ts"
 
-interface Revocation {
-  readonly group: string
-  /** When it was asked for, and when it was over, whatever came of it. */
-  readonly from: number
-  to: number | undefined
-  isConfirmed: boolean
-  /** A key of the session that is to stay. */
+/** What these rules ask of the model. */
+export interface Sessions {
+  readonly keys: ReadonlyMap<string, Key>
+  readonly writes: number
+  readonly held: (key: string) => Held | undefined
+  readonly isActive: (key: string) => boolean
+  readonly wasActiveSince: (key: string, writes: number) => boolean
+  readonly lineOf: (key: string) => Line | undefined
+  readonly areOneLine: (one: string, other: string) => boolean
+  readonly nameOf: (key: string) => string
+  readonly onEnding: (key: string, isForRoom: boolean) => void
+  readonly fail: (rule: Rule, detail: string) => void
+}
+
+/** A `destroyAllOf`, from when it was called. */
+export interface Revocation {
+  readonly value: string
+  readonly calledAt: number
+  /** The session of this value that it spares. */
   readonly spared: string | undefined
 }
 
-/** The group of a session, and when the request began that logged it in. */
-interface Membership {
-  readonly group: string
-  readonly openedAt: number
-  /** When that was saved. */
-  readonly joinedAt: number
+interface Belonging {
+  readonly value: string
+  readonly since: number
 }
 
-export interface IndexModelOptions {
-  readonly now: () => number
-  readonly entries: ReadonlyMap<string, Entry>
-  /** How many sessions a group may have. */
-  readonly max: number | undefined
-  readonly model: Model
+/** What was there as a list was asked for. */
+export interface Listing {
+  readonly writes: number
+  readonly there: ReadonlyMap<string, number>
 }
 
-const recordOf = (group: string): string => `index:${hashOf(JSON.stringify([sessionKey, "group", group]))}`
+/** How long a revocation is remembered, and how long a session that is about to begin is waited for. */
+const revocationTime = 600_000
+const birthTime = 60_000
+
+const noMembers: ReadonlyArray<Member> = []
+
+const membersOf = (entry: Entry | undefined) => {
+  const held = entry === undefined ? undefined : parse(entry.text)
+  return held?._tag === "Index" ? held : { members: noMembers, revokedAt: undefined }
+}
 
 export class IndexModel {
-  readonly #options: IndexModelOptions
-  readonly #revocations: Array<Revocation> = []
-  readonly #members = new Map<string, Membership>()
-  #isTroubled = false
+  readonly #sessions: Sessions
+  readonly #now: () => number
+  readonly #max: number
+  readonly #belongings = new Map<string, Belonging>()
+  readonly #handedAt = new Map<string, number>()
+  readonly #confirmed: Array<Revocation> = []
+  /** The `destroyAllOf` that each request is at, or was last at. */
+  readonly #revoking = new Map<number, Revocation>()
+  /** When a revocation was noted in the record of a value. */
+  readonly #noted: Array<{ readonly value: string; readonly at: number }> = []
+  readonly #marked = new Set<string>()
+  /** Which keys were ever named by the record of a value. */
+  readonly #named = new Set<string>()
+  /** How many sessions a record has ever named, that is how many log-ins there were. */
+  readonly #logIns = new Map<string, number>()
+  /** Keys that were taken for given up, before there was a session. */
+  readonly #pruned = new Set<string>()
 
-  constructor(options: IndexModelOptions) {
-    this.#options = options
+  constructor(sessions: Sessions, now: () => number, max: number) {
+    this.#sessions = sessions
+    this.#now = now
+    this.#max = max
   }
 
-  #fail(rule: Rule, detail: string): void {
-    this.#options.model.fail(rule, detail)
-  }
-
-  /** A commit has failed or was given up, so that more sessions of a group may be left than it may have. */
-  onTrouble(): void {
-    this.#isTroubled = true
-  }
-
-  /** A write of a session has reached the store. */
-  onWrite({ key, predecessor }: Key, held: Held | undefined, caller: Caller | undefined): void {
-    const { max, model } = this.#options
-    const was = this.#members.get(key)
-    const isEnd = held === undefined || held._tag === "Grave" || (held._tag === "Tombstone" && held.isSealed)
-    // A log-in may have ended it, to make room, or a log-out everywhere.
-    if (isEnd && was !== undefined && (max !== undefined || this.#isRevoking(was.group))) model.onEnding(key)
-    if (held === undefined || !("value" in held)) return
-    const group = groupOf(held.value.user)
-    if (group === undefined) {
-      this.#members.delete(key)
-      return
+  /** A record was written. */
+  onRecord(value: string, before: Entry | undefined, after: Entry | undefined, caller: Caller | undefined): void {
+    const [former, next] = [membersOf(before), membersOf(after)]
+    const revoking = caller === undefined ? undefined : this.#revoking.get(caller.id)
+    const isNoted = next.revokedAt !== former.revokedAt
+    const isRevocation = isNoted || revoking?.value === value
+    if (isNoted) this.#noted.push({ value, at: this.#now() })
+    for (const { ids, isRevoked } of next.members) {
+      if (!ids.some((id) => this.#named.has(`${value} ${id}`))) {
+        this.#logIns.set(value, (this.#logIns.get(value) ?? 0) + 1)
+      }
+      for (const id of ids) this.#named.add(`${value} ${id}`)
+      if (isRevoked) this.#onMarked(ids, former.members, isRevocation, revoking)
     }
-    const before = was ?? (predecessor === undefined ? undefined : this.#members.get(predecessor))
-    const joinedAt = this.#options.now()
-    const isMember = before?.group === group
-    this.#members.set(key, isMember ? before : { group, openedAt: caller?.openedAt ?? joinedAt, joinedAt })
-    if (this.#isRevoking(group)) model.onEnding(key)
+    this.#checkRoom(value, former.members, next.members, isRevocation)
+    this.#checkTakenOut(former.members, next.members)
+    this.#checkNamed()
   }
 
-  #isRevoking(group: string): boolean {
-    return this.#revocations.some((revocation) => revocation.group === group && revocation.to === undefined)
-  }
-
-  /** Somebody asks for the end of all sessions of a group. */
-  onRevoking(group: string, spared: string | undefined): Revocation {
-    const { model, now } = this.#options
-    // A session that does not belong to the group is no exception in it.
-    const isMember = spared !== undefined && this.#members.get(spared)?.group === group
-    const revocation = { group, from: now(), to: undefined, isConfirmed: false, spared: isMember ? spared : undefined }
-    this.#revocations.push(revocation)
-    for (const [key, membership] of this.#members) {
-      if (membership.group === group && !this.#isSpared(revocation, key)) model.onEnding(key)
+  #onMarked(
+    ids: ReadonlyArray<string>,
+    former: ReadonlyArray<Member>,
+    isRevocation: boolean,
+    revoking: Revocation | undefined
+  ): void {
+    if (former.some((member) => member.isRevoked && member.ids.some((id) => ids.includes(id)))) return
+    if (isRevocation && revoking?.spared !== undefined && ids.includes(revoking.spared)) {
+      this.#sessions.fail("a session that was to be spared is ended", this.#sessions.nameOf(revoking.spared))
     }
+    for (const id of ids) {
+      this.#marked.add(id)
+      if (this.#sessions.keys.has(id)) this.#sessions.onEnding(id, !isRevocation)
+    }
+  }
+
+  /** To make room for one, as many stay as there may be. */
+  #checkRoom(value: string, former: ReadonlyArray<Member>, next: ReadonlyArray<Member>, isRevocation: boolean): void {
+    const marked = (members: ReadonlyArray<Member>) =>
+      members.filter(({ isRevoked }) => isRevoked).flatMap(({ ids }) => ids)
+    const before = marked(former)
+    if (isRevocation || marked(next).every((id) => before.includes(id))) return
+    const left = next.filter(({ isRevoked }) => !isRevoked).length
+    if (left < this.#max) this.#sessions.fail("a session is ended needlessly", `user ${value} would have ${left}`)
+  }
+
+  #checkTakenOut(former: ReadonlyArray<Member>, next: ReadonlyArray<Member>): void {
+    const ids = new Set(next.flatMap((member) => member.ids))
+    for (const member of former) {
+      if (member.isRevoked) continue
+      for (const id of member.ids) {
+        if (ids.has(id) || this.#sessions.keys.has(id)) continue
+        this.#pruned.add(id)
+        if (this.#now() - member.addedAt < birthTime)
+          this.#sessions.fail("an index lacks a session", "one that is about to begin")
+      }
+    }
+  }
+
+  /** A session was written, active or not. */
+  onSession(known: Key, before: Held | undefined, after: Held & { readonly value: Value }, caller: Caller | undefined) {
+    const value = indexOf(after.value)
+    if (before === undefined && this.#marked.has(known.key)) this.#sessions.onEnding(known.key, false)
+    const line = this.#sessions.lineOf(known.key)
+    if (this.#pruned.has(known.key) && line !== undefined) line.wasSlow = true
+    if (before?._tag === "Session" && indexOf(before.value) !== value) {
+      this.#sessions.fail("a log-in kept the token", known.name)
+    }
+    const belonging = this.#belongings.get(known.key)
+    if (value === undefined) this.#belongings.delete(known.key)
+    else if (belonging?.value !== value) {
+      const former = known.predecessor === undefined ? undefined : this.#belongings.get(known.predecessor)
+      const since = former?.value === value ? former.since : (caller?.openedAt ?? this.#now())
+      this.#belongings.set(known.key, { value, since })
+    }
+    if (after._tag === "Session") this.#checkEscaped(known)
+  }
+
+  onHandedOut(known: Key): void {
+    if (!this.#handedAt.has(known.key)) this.#handedAt.set(known.key, this.#now())
+    this.#checkEscaped(known)
+    this.#checkNamed()
+    for (const value of indexed) this.#checkAtMost(value)
+  }
+
+  /** Somebody calls `destroyAllOf`. */
+  onRevoking(caller: Caller, value: string, spared: string | undefined): Revocation {
+    const isSparing = spared !== undefined && this.#belongings.get(spared)?.value === value
+    const revocation = { value, calledAt: this.#now(), spared: isSparing ? spared : undefined }
+    this.#revoking.set(caller.id, revocation)
     return revocation
   }
 
-  #isSpared({ spared }: Revocation, key: string): boolean {
-    return spared !== undefined && (spared === key || this.#options.model.areOneLine(spared, key))
+  onRevocationOver(caller: Caller, revocation: Revocation | undefined): void {
+    this.#revoking.delete(caller.id)
+    if (revocation === undefined) return
+    this.#confirmed.push(revocation)
+    for (const known of this.#sessions.keys.values()) this.#checkEscaped(known)
   }
 
-  onRevoked(revocation: Revocation, isConfirmed: boolean): void {
-    revocation.to = this.#options.now()
-    revocation.isConfirmed = isConfirmed
-    this.check()
+  /** The active sessions of a value whose tokens somebody has. */
+  #activeOf(value: string): ReadonlyArray<Key> {
+    return [...this.#sessions.keys.values()].filter((known) => known.isHanded && this.#valueOf(known.key) === value)
   }
 
-  /** Whether a commit of this request may have been refused for what happened to its group. */
-  isRefused({ key, openedAt }: Pick<Caller, "key" | "openedAt">, user: number | undefined): boolean {
-    const groups = [user === undefined ? undefined : groupOf(user), key && this.#members.get(key)?.group]
-    return groups.some(
-      (group) =>
-        group !== undefined &&
-        (this.#options.max !== undefined ||
-          this.#revocations.some(
-            (revocation) => revocation.group === group && (revocation.to === undefined || revocation.to >= openedAt)
-          ))
-    )
+  #valueOf(key: string): string | undefined {
+    const held = this.#sessions.held(key)
+    return held?._tag === "Session" ? indexOf(held.value) : undefined
   }
 
-  /** The active sessions of a group whose tokens were handed out. */
-  activeIn(group: string): ReadonlyArray<string> {
-    const { model } = this.#options
-    return [...model.keys.values()]
-      .filter(({ isHanded, key }) => {
-        const held = isHanded ? model.held(key) : undefined
-        return held?._tag === "Session" && groupOf(held.value.user) === group
-      })
-      .map(({ key }) => key)
+  #checkEscaped(known: Key): void {
+    const value = this.#valueOf(known.key)
+    const since = this.#belongings.get(known.key)?.since
+    if (value === undefined || since === undefined || !known.isHanded) return
+    for (const { calledAt, spared, value: revoked } of this.#confirmed) {
+      if (revoked !== value || since > calledAt) continue
+      if (spared !== undefined && this.#sessions.areOneLine(spared, known.key)) continue
+      if ((this.#handedAt.get(known.key) ?? 0) > calledAt + revocationTime) continue
+      this.#sessions.fail("a session escaped the end of all", `${known.name} of user ${value} is active`)
+    }
   }
 
-  /** After each confirmation, and at the end. */
-  check(): void {
-    const { max } = this.#options
-    for (const group of ["0", "1"]) {
-      const active = this.activeIn(group)
-      const ids = this.#idsOf(group)
-      for (const key of active) {
-        this.#checkEscaped(key, group)
-        if (!ids.includes(key)) this.#fail("an index lacks a session", this.#options.model.nameOf(key))
-      }
-      if (max !== undefined && active.length > max && !this.#isTroubled) {
-        this.#fail("there are more sessions than may be", `${active.length} of group ${group}`)
+  /** An index names at least what somebody has the token of. */
+  #checkNamed(): void {
+    for (const value of indexed) {
+      const record = this.#sessions.held(recordKeyOf(value))
+      const ids = record?._tag === "Index" ? record.members.flatMap(({ ids }) => ids) : []
+      for (const { key, name } of this.#activeOf(value)) {
+        if (!ids.includes(key)) this.#sessions.fail("an index lacks a session", `${name} of user ${value}`)
       }
     }
   }
 
-  #idsOf(group: string): ReadonlyArray<string> {
-    const entry = this.#options.entries.get(recordOf(group))
-    if (entry === undefined) return []
-    const held = parse(entry.text)
-    return held._tag === "Index" ? held.ids : []
+  #checkAtMost(value: string): void {
+    const active = this.#activeOf(value)
+    if (active.length <= this.#max) return
+    const names = active.map(({ name }) => name).join(", ")
+    this.#sessions.fail("a user has too many sessions", `user ${value} has ${names}`)
   }
 
-  #checkEscaped(key: string, group: string): void {
-    const { model } = this.#options
-    const membership = this.#members.get(key)
-    const escaped = this.#revocations.some(
-      (revocation) =>
-        revocation.isConfirmed &&
-        revocation.group === group &&
-        membership !== undefined &&
-        membership.openedAt < revocation.from &&
-        // It is remembered for ten minutes.
-        membership.joinedAt - revocation.from <= 600_000 &&
-        !this.#isSpared(revocation, key)
+  onListing(value: string): Listing {
+    const there = this.#activeOf(value).map(({ activeSince, key }) => [key, activeSince] as const)
+    return { writes: this.#sessions.writes, there: new Map(there) }
+  }
+
+  onListed(value: string, { there, writes }: Listing, listed: ReadonlyMap<string, string | undefined>): void {
+    for (const [key, since] of there) {
+      // What is to end counts as gone.
+      if (this.#marked.has(key)) continue
+      const isStill = this.#sessions.isActive(key) && this.#sessions.keys.get(key)?.activeSince === since
+      if (isStill && !listed.has(key)) this.#sessions.fail("a list lacks a session", this.#sessions.nameOf(key))
+    }
+    for (const [key, belongsTo] of listed) {
+      if (belongsTo !== value || !this.#sessions.wasActiveSince(key, writes)) {
+        this.#sessions.fail("a list has what is not to be in it", `${this.#sessions.nameOf(key)}, for user ${value}`)
+      }
+    }
+  }
+
+  /** Whether a commit may have been refused: all of these values ended, or some of its sessions were to. */
+  isRefused(values: ReadonlySet<string>, { id, key, openedAt }: Pick<Caller, "id" | "key" | "openedAt">): boolean {
+    // A key that was never written is that of a log-in, of this request or another.
+    const isOwn = (marked: string) => {
+      const known = this.#sessions.keys.get(marked)
+      return marked === key || (values.size > 0 && (known === undefined || known.creator === id))
+    }
+    return (
+      this.#noted.some(({ at, value }) => at >= openedAt && values.has(value)) ||
+      [...this.#marked].some(isOwn) ||
+      (values.size > 0 && this.#pruned.size > 0)
     )
-    if (escaped) this.#fail("a session escaped a log-out everywhere", model.nameOf(key))
   }
 
-  /** What `sessionsOf` has listed, between two instants that are known by what was active then. */
-  checkListed(group: string, listed: ReadonlyArray<string>, before: ReadonlyArray<string>): void {
-    const { model } = this.#options
-    const after = this.activeIn(group)
-    for (const key of before) {
-      if (after.includes(key) && !listed.includes(key)) this.#fail("a session is not listed", model.nameOf(key))
+  checkEnd(lines: Iterable<Line>): void {
+    this.#checkNamed()
+    const all = [...lines]
+    for (const value of indexed) {
+      this.#checkAtMost(value)
+      const left = all.filter(
+        (line) =>
+          line.lastHanded !== undefined &&
+          this.#belongings.get(line.lastHanded)?.value === value &&
+          line.endings === line.endingsForRoom &&
+          !(line.isEnded || line.hasExpired || line.isMerged || line.isMaybeMerged || line.isAtRisk || line.wasSlow)
+      ).length
+      const active = this.#activeOf(value).length
+      // A log-in that came to nothing, and a session that has ended otherwise, may have taken the place of another.
+      const others = (this.#logIns.get(value) ?? 0) - left
+      if (active < Math.min(this.#max, left) - others) {
+        this.#sessions.fail("a session is ended needlessly", `user ${value} has ${active} left of ${left}`)
+      }
     }
-    for (const key of listed) {
-      if (this.#members.get(key)?.group !== group) this.#fail("what is not of a group is listed", model.nameOf(key))
-    }
+    for (const known of this.#sessions.keys.values()) this.#checkEscaped(known)
   }
 }

@@ -6,8 +6,9 @@
  * What nobody can be blamed for is excused: a line that was logged out or has expired, and one for which a commit
  * failed and was given up.
  */
-import { type Held, parse } from "./held.ts"
-import type { IndexModel } from "./indexModel.ts"
+import { createHash } from "node:crypto"
+import { type Held, parse, recordOf } from "./held.ts"
+import { IndexModel } from "./indexModel.ts"
 
 export type Rule =
   | "a change that was confirmed is lost"
@@ -31,11 +32,14 @@ export type Rule =
   | "what was read is out of date"
   | "a token opens what it must not"
   | "a session shows what is not its own"
-  | "a session escaped a log-out everywhere"
+  | "a session escaped the end of all"
+  | "a session that was to be spared is ended"
+  | "a session is ended needlessly"
+  | "a user has too many sessions"
   | "an index lacks a session"
-  | "there are more sessions than may be"
-  | "a session is not listed"
-  | "what is not of a group is listed"
+  | "a list lacks a session"
+  | "a list has what is not to be in it"
+  | "a log-in kept the token"
   | "something died"
   | "it never came to rest"
 
@@ -60,16 +64,18 @@ interface Active {
 export interface Caller {
   readonly id: number
   readonly touch: boolean
-  /** The key of its session, if it has one. */
-  readonly key: string | undefined
   /** When it opened its session. */
   readonly openedAt: number
+  /** The key of its session, if it has one. */
+  readonly key: string | undefined
 }
 
-interface Line {
+export interface Line {
   parent: Line | undefined
   /** Somebody asked to end it, and may have been told that it has ended. */
   endings: number
+  /** Of these, to make room for another. */
+  endingsForRoom: number
   isEnded: boolean
   /** It ended before this was written. */
   hasExpired: boolean
@@ -100,6 +106,8 @@ export interface Key {
   isHanded: boolean
   /** The write by which it last became an active session. */
   activeSince: number
+  /** The write by which it last ceased to be one. */
+  inactiveSince: number
   /** When its tombstone goes, and with it what a log-out by this token is led on by. */
   tombstoneEnd: number | undefined
   readonly writers: Array<{ readonly at: number; readonly by: number | undefined }>
@@ -116,6 +124,18 @@ interface Change {
   wasDoubledByOthers: boolean
   /** A merge that took it in was given up. */
   mayBeInTwo: boolean
+}
+
+const hashes = new Map<string, string>()
+
+/** The key of a token in the store. */
+export const hashOf = (token: string): string => {
+  const known = hashes.get(token)
+  if (known !== undefined) return known
+  if (hashes.size > 2000) hashes.clear()
+  const hash = createHash("sha256").update(token).digest("base64url")
+  hashes.set(token, hash)
+  return hash
 }
 
 export interface Counts {
@@ -149,6 +169,7 @@ export const noCounts = (): Counts => ({
 const newLine = (): Line => ({
   parent: undefined,
   endings: 0,
+  endingsForRoom: 0,
   isEnded: false,
   hasExpired: false,
   isAtRisk: false,
@@ -173,23 +194,26 @@ export interface ModelOptions {
   readonly idleTimeout: number | undefined
   readonly touchInterval: number
   readonly lifetime: number
+  /** `undefined` without indexes. */
+  readonly maxSessions: number | undefined
 }
 
 export class Model {
   readonly violations: Array<Violation> = []
   readonly counts = noCounts()
   readonly keys = new Map<string, Key>()
+  readonly indexes: IndexModel | undefined
   readonly #options: ModelOptions
   readonly #changes = new Map<number, Change>()
   readonly #expired = new Set<string>()
   readonly #gaveUp = new Set<number>()
   readonly #committing = new Set<Caller>()
-  /** If the sessions of this schedule are indexed. */
-  index: IndexModel | undefined
   #writes = 0
 
   constructor(options: ModelOptions) {
     this.#options = options
+    const { maxSessions, now } = options
+    this.indexes = maxSessions === undefined ? undefined : new IndexModel(this, now, maxSessions)
   }
 
   fail(rule: Rule, detail: string): void {
@@ -198,7 +222,8 @@ export class Model {
 
   /** The name of a session in a history: `s1` for the first. */
   nameOf(key: string): string {
-    return this.keys.get(key)?.name ?? "an unknown session"
+    const record = recordOf(key)
+    return record === undefined ? (this.keys.get(key)?.name ?? "an unknown session") : `index ${record}`
   }
 
   lineOf(key: string): Line | undefined {
@@ -221,11 +246,20 @@ export class Model {
     return isActiveSession(this.held(key))
   }
 
+  /** Whether it was, at any time since so many writes had reached the store. */
+  wasActiveSince(key: string, writes: number): boolean {
+    const entry = this.#options.entries.get(key)
+    // It may have expired since.
+    if (entry !== undefined && isActiveSession(parse(entry.text))) return true
+    return (this.keys.get(key)?.inactiveSince ?? 0) > writes
+  }
+
   #link(one: string, other: string): void {
     const [a, b] = [this.lineOf(one), this.lineOf(other)]
     if (a === undefined || b === undefined || a === b) return
     b.parent = a
     a.endings += b.endings
+    a.endingsForRoom += b.endingsForRoom
     a.isEnded ||= b.isEnded
     a.hasExpired ||= b.hasExpired
     a.isAtRisk ||= b.isAtRisk
@@ -252,6 +286,7 @@ export class Model {
       predecessor: by?.key,
       isHanded: false,
       activeSince: 0,
+      inactiveSince: 0,
       tombstoneEnd: undefined,
       writers: []
     }
@@ -286,11 +321,19 @@ export class Model {
     calledAt: number
   ): void {
     const at = ++this.#writes
+    const record = recordOf(key)
+    if (record !== undefined) {
+      this.indexes?.onRecord(record, before, after, caller)
+      return
+    }
     const known = this.#keyOf(key, caller)
     known.writers.push({ at, by: caller?.id })
     if (before === undefined || !isActiveSession(parse(before.text))) known.activeSince = at
     const held = after === undefined ? undefined : parse(after.text)
-    this.index?.onWrite(known, held, caller)
+    if (before !== undefined && isActiveSession(parse(before.text)) && !isActiveSession(held)) known.inactiveSince = at
+    if (held !== undefined && "value" in held) {
+      this.indexes?.onSession(known, before === undefined ? undefined : parse(before.text), held, caller)
+    }
     if (held?._tag === "Hold") {
       root(known.line).mergedInto.add(held.successor)
       // A log-out that is under way follows it there.
@@ -333,6 +376,7 @@ export class Model {
 
   /** A session is written that has expired by the time that it arrives. */
   onLateWrite(key: string, text: string, caller: Caller | undefined): void {
+    if (recordOf(key) !== undefined) return
     const known = this.#keyOf(key, caller)
     const held = parse(text)
     if (!("value" in held)) return
@@ -433,7 +477,6 @@ export class Model {
       else line.isMaybeMerged = true
       this.#confirm(known, log)
     }
-    this.index?.check()
     this.#checkConserved()
   }
 
@@ -442,6 +485,7 @@ export class Model {
     const line = root(known.line)
     const last = line.lastHanded === undefined ? undefined : this.keys.get(line.lastHanded)
     if (last === undefined || last.order < known.order) line.lastHanded = known.key
+    this.indexes?.onHandedOut(known)
   }
 
   /** A commit of a listed session said that it was saved. */
@@ -472,13 +516,14 @@ export class Model {
    * the changes were refused. `writes` had reached the store when that session was opened.
    */
   onDropped(
-    caller: Pick<Caller, "id" | "key" | "openedAt">,
+    caller: Pick<Caller, "id" | "key">,
     changes: ReadonlyArray<number>,
     openedAt: number,
     writes: number,
-    user?: number
+    logIns: ReadonlySet<string> = new Set()
   ): void {
-    if (changes.length === 0 || this.index?.isRefused(caller, user) === true) return
+    if (changes.length === 0) return
+    if (this.indexes?.isRefused(logIns, { ...caller, openedAt })) return
     const known = caller.key === undefined ? undefined : this.keys.get(caller.key)
     if (known === undefined) {
       const hasExpired = this.#options.now() - openedAt > (this.#options.idleTimeout ?? this.#options.lifetime)
@@ -528,12 +573,13 @@ export class Model {
   }
 
   /** Somebody asks for the end of a session. Until they know, it may have ended or not. */
-  onEnding(key: string): void {
+  onEnding(key: string, isForRoom = false): void {
     const visited = new Set<Line>()
     const visit = (line: Line | undefined) => {
       if (line === undefined || visited.has(line)) return
       visited.add(line)
       line.endings++
+      if (isForRoom) line.endingsForRoom++
       for (const successor of line.mergedInto) visit(this.lineOf(successor))
     }
     visit(this.lineOf(key))
@@ -563,7 +609,6 @@ export class Model {
       const line = key === undefined ? undefined : this.lineOf(key)
       if (line !== undefined) line.hasFailed = true
     }
-    this.index?.onTrouble()
   }
 
   /** Nobody will learn what became of the commit of this request. `isHopeless` if more than one thing went wrong in it. */
@@ -658,7 +703,7 @@ export class Model {
     }
     for (const change of this.#changes.values()) this.#checkCount(change, active)
     this.#checkLines(active)
-    this.index?.check()
+    this.indexes?.checkEnd(new Set([...this.keys.values()].map(({ line }) => root(line))))
   }
 
   #checkLines(active: ReadonlyArray<Active>): void {

@@ -59,29 +59,70 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "found === undefined ?"
   },
   {
-    name: "a log-in hands its token out without a look whether it still is in its index",
+    name: "a token is handed out without a look whether its session still is a member",
     file: "internal/indexes.ts",
     from: "(all) => all.every((members) =>",
     to: "(all) => all.every((members) => true ||"
   },
   {
-    name: "a log-in does not ask when all sessions of its user were last ended",
+    name: "a log-in that began before all were ended is saved",
     file: "internal/indexes.ts",
     from: "revokedAt >= Math.floor(openedAt)",
     to: "revokedAt < 0"
   },
   {
-    name: "one session more than may be is left",
+    name: "members are taken out before their sessions end",
     file: "internal/indexes.ts",
-    from: "tooMany-- > 0",
-    to: "tooMany-- > 1"
+    from: "next: { members: next, revokedAt: Math.floor(now) },",
+    to: "next: { members: next.filter(({ isRevoked }) => !isRevoked), revokedAt: Math.floor(now) },"
   },
   {
-    name: "a log-in that was called off is not put back",
-    seed: 2600,
-    file: "internal/renewal.ts",
-    from: "      yield* putBack(cell, secret)\n",
-    to: "      yield* removeOwn(cell, store, secret)\n"
+    name: "a renewal does not join the index under its new key",
+    file: "internal/indexes.ts",
+    from: "ids: [...new Set([...mine.ids, key])]",
+    to: "ids: mine.ids"
+  },
+  {
+    name: "the oldest do not end as one more begins",
+    file: "internal/indexes.ts",
+    from: "tooMany-- > 0 ? { ...member, isRevoked: true }",
+    to: "tooMany-- > 0 ? { ...member, isRevoked: false }"
+  },
+  {
+    name: "what was marked to end goes on",
+    file: "internal/indexes.ts",
+    from: "yield* endAll(self, store, key, revoked)\n  }",
+    to: "}"
+  },
+  {
+    name: "one more ends than is too many",
+    file: "internal/indexes.ts",
+    from: "count(there) - max",
+    to: "count(there) - max + 1"
+  },
+  {
+    name: "what is to be spared ends too",
+    file: "internal/indexes.ts",
+    from: "except !== undefined && member.ids.includes(except) ?",
+    to: "except !== undefined && member.ids.length === 0 ?"
+  },
+  {
+    name: "a renewal forgets its session in the index",
+    file: "internal/indexes.ts",
+    from: "(member) => (member.ids.includes(key) ? { ...member, ids: [key] } : member)",
+    to: "(member) => (member.ids.includes(key) ? undefined : member)"
+  },
+  {
+    name: "a change of user keeps the token",
+    file: "internal/indexes.ts",
+    from: '? "join" : "renew"',
+    to: '? "join" : "join"'
+  },
+  {
+    name: "a session is created before it joins its index",
+    file: "internal/commit.ts",
+    from: "const joining = { key, former: undefined, openedAt: cell.openedAt, memberOf: nothing }",
+    to: "yield* store.create(key, sent.text, records.expiryOf(sent.contents))\n  const joining = { key, former: undefined, openedAt: cell.openedAt, memberOf: nothing }"
   }
 ]
 

@@ -3,20 +3,24 @@
  * that is left to chance while it runs is drawn from its seed and the numbers in it.
  */
 import { type Dice, draw, makeDice } from "./draw.ts"
+import { indexed } from "./held.ts"
 
 /** What a request does with its session. Numbers of changes and log-ins are given out once in a plan. */
 export type Action =
   | { readonly _tag: "Read" }
   | { readonly _tag: "Update"; readonly change: number }
   | { readonly _tag: "LogIn"; readonly user: number }
+  /** Without `renewToken`: a change of what the session belongs to renews the token by itself. */
+  | { readonly _tag: "LogInByIndex"; readonly user: number }
+  | { readonly _tag: "DestroyAllOf"; readonly value: string; readonly isSparing: boolean }
+  | { readonly _tag: "SessionsOf"; readonly value: string }
+  | { readonly _tag: "ById"; readonly pick: number }
   | { readonly _tag: "Renew" }
   | { readonly _tag: "LogOut" }
   | { readonly _tag: "Merge"; readonly from: "OtherBrowser" | "Anybody"; readonly pick: number }
   | { readonly _tag: "Reload" }
   | { readonly _tag: "ListAndDestroy"; readonly pick: number }
   | { readonly _tag: "ListAndUpdate"; readonly pick: number; readonly change: number }
-  | { readonly _tag: "DestroyAllOf"; readonly group: string; readonly isOtherThan: boolean }
-  | { readonly _tag: "ListOf"; readonly group: string }
   | { readonly _tag: "Commit" }
 
 export interface Step {
@@ -61,8 +65,8 @@ export interface Plan {
   readonly seed: number
   readonly budget: Budget
   readonly hasIdleTimeout: boolean
-  /** If sessions are indexed, and how many one group may have. */
-  readonly index: { readonly max: number | undefined } | undefined
+  /** Whether sessions belong to users, and how many one user may have. */
+  readonly indexes: { readonly max: number } | undefined
   /** Whether the cookie outlives the browser, and so is sent again when the expiry has moved. */
   readonly isPersistent: boolean
   readonly requests: ReadonlyArray<RequestPlan>
@@ -147,46 +151,42 @@ const styles: ReadonlyArray<Weights> = [
   ]
 ]
 
-/** The same, of plans with an index. */
+/** The same for plans with indexes. */
 const indexedStyles: ReadonlyArray<Weights> = [
   [
     [3, "Update"],
-    [6, "LogIn"],
+    [4, "LogIn"],
+    [4, "LogInByIndex"],
     [1, "Renew"],
     [1, "LogOut"],
     [4, "DestroyAllOf"],
-    [2, "ListOf"],
+    [1, "SessionsOf"],
     [1, "Commit"]
   ],
   [
     [2, "Update"],
-    [6, "LogIn"],
-    [2, "Renew"],
-    [2, "LogOut"],
-    [2, "ListOf"],
-    [2, "Commit"]
+    [4, "LogIn"],
+    [6, "LogInByIndex"],
+    [1, "LogOut"],
+    [2, "SessionsOf"],
+    [1, "Commit"]
   ],
   [
     [4, "Update"],
-    [4, "LogIn"],
-    [3, "Merge"],
-    [1, "Renew"],
-    [1, "LogOut"],
+    [2, "LogIn"],
+    [2, "LogInByIndex"],
+    [3, "Renew"],
+    [2, "LogOut"],
+    [1, "Merge"],
+    [1, "Reload"],
     [1, "ListAndDestroy"],
     [1, "ListAndUpdate"],
     [2, "DestroyAllOf"],
-    [2, "ListOf"],
-    [1, "Reload"],
+    [2, "SessionsOf"],
+    [2, "ById"],
     [2, "Commit"]
   ]
 ]
-
-/** Drawn apart, so that a plan without an index is what it was before there were any. */
-const indexOf = (seed: number): { readonly style: Weights; readonly max: number | undefined } | undefined => {
-  const dice = makeDice(seed + 0x5bd1e995)
-  if (dice.chance(0.5)) return undefined
-  return { style: indexedStyles[dice.int(indexedStyles.length)] ?? [], max: dice.chance(0.5) ? 2 : undefined }
-}
 
 /** Names for changes and log-ins, each given out once. */
 const makeNames = () => {
@@ -197,22 +197,27 @@ const makeNames = () => {
 
 type Names = ReturnType<typeof makeNames>
 
+const indexedOf = (dice: Dice): string => indexed[dice.chance(0.75) ? 1 : 0]
+
 const actionOf = (tag: Action["_tag"], dice: Dice, names: Names): Action => {
   switch (tag) {
     case "Update":
       return { _tag: tag, change: names.change() }
     case "LogIn":
+    case "LogInByIndex":
       return { _tag: tag, user: names.user() }
+    case "DestroyAllOf":
+      return { _tag: tag, value: indexedOf(dice), isSparing: dice.chance(0.5) }
+    case "SessionsOf":
+      return { _tag: tag, value: indexedOf(dice) }
+    case "ById":
+      return { _tag: tag, pick: dice.next() }
     case "Merge":
       return { _tag: tag, from: dice.chance(0.7) ? "OtherBrowser" : "Anybody", pick: dice.next() }
     case "ListAndDestroy":
       return { _tag: tag, pick: dice.next() }
     case "ListAndUpdate":
       return { _tag: tag, pick: dice.next(), change: names.change() }
-    case "DestroyAllOf":
-      return { _tag: tag, group: String(dice.int(2)), isOtherThan: dice.chance(0.4) }
-    case "ListOf":
-      return { _tag: tag, group: String(dice.int(2)) }
     default:
       return { _tag: tag }
   }
@@ -268,14 +273,22 @@ const jumpsOf = (dice: Dice): ReadonlyArray<Jump> => {
   }))
 }
 
+export const browsers = 4
+
+/** Not by the dice: plans without indexes are what they were before there were any. */
+const indexesOf = (seed: number): Plan["indexes"] => {
+  if (draw(seed, 10) >= 0.4) return undefined
+  return { max: [1, 2, 2, 3, Number.POSITIVE_INFINITY][Math.floor(draw(seed, 11) * 5)] ?? 2 }
+}
+
 /** The plan of a seed. */
 export const makePlan = (seed: number, budget: Budget): Plan => {
   const dice = makeDice(seed)
   const names = makeNames()
   const faults = faultsOf(dice)
-  const index = indexOf(seed)
-  const style = styles[dice.int(styles.length)] ?? []
-  const weights = index?.style ?? style
+  const indexes = indexesOf(seed)
+  const kinds = indexes === undefined ? styles : indexedStyles
+  const weights = kinds[dice.int(kinds.length)] ?? []
   const setups = dice.weighted([
     [1, 0],
     [5, 1],
@@ -283,12 +296,15 @@ export const makePlan = (seed: number, budget: Budget): Plan => {
   ])
   const requests = Array.from({ length: setups }, (_, browser) => makeSetup(browser, names))
   const count = 2 + dice.int(5)
-  for (let id = 2; id < 2 + count; id++) requests.push(makeRequest(id, dice, names, weights, faults))
+  for (let id = 2; id < 2 + count; id++) {
+    const request = makeRequest(id, dice, names, weights, faults)
+    requests.push(indexes === undefined ? request : { ...request, browser: dice.int(browsers) })
+  }
   return {
     seed,
     budget,
     hasIdleTimeout: dice.chance(0.4),
-    index,
+    indexes,
     isPersistent: dice.chance(0.5),
     requests,
     jumps: jumpsOf(dice),
@@ -302,6 +318,8 @@ export interface Fate {
   readonly delay: number
   readonly fault: "none" | "before" | "after" | "timeout" | "abort"
   readonly landing: "never" | "before" | "late"
+  /** The process of the caller is killed, rather than the client gone. */
+  readonly isKill: boolean
   /** How long after an interruption a late write lands. */
   readonly lateness: number
 }
@@ -325,6 +343,12 @@ const faultOf = ({ after, abort, before, timeout }: Faults, drawn: number): Fate
   return drawn < before + after + timeout + abort ? "abort" : "none"
 }
 
+const isKill = (plan: Plan, names: ReadonlyArray<number>): boolean => {
+  if (plan.indexes === undefined || draw(plan.seed, 8, ...names) >= 0.3 || isWithout(plan, "kill", names)) return false
+  plan.drawn?.add(`kill ${names.join(".")}`)
+  return true
+}
+
 /** The fate of a call: the `call`th of a step, all tries counted. */
 export const fateOf = (plan: Plan, request: RequestPlan, step: number, call: number, isSpared = false): Fate => {
   const names = [request.id, step, call]
@@ -335,6 +359,7 @@ export const fateOf = (plan: Plan, request: RequestPlan, step: number, call: num
   return {
     delay: delay(plan, ...names),
     fault,
+    isKill: fault === "abort" && isKill(plan, names),
     landing: landing < 0.3 ? "never" : landing < 0.65 ? "before" : "late",
     lateness: delayOf(draw(plan.seed, 5, ...names), draw(plan.seed, 6, ...names))
   }

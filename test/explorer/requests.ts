@@ -4,9 +4,9 @@
 import { Effect, Exit, Option, Redacted, Stream } from "effect"
 import type { SessionStore } from "effect-sessions"
 import { draw } from "./draw.ts"
-import { hashOf } from "./hash.ts"
-import type { Value } from "./held.ts"
-import type { Model } from "./model.ts"
+import { indexOf, type Value } from "./held.ts"
+import type { Listing, Revocation } from "./indexModel.ts"
+import { hashOf, type Model } from "./model.ts"
 import { type Action, delay, type Fate, fateOf, type Plan, type RequestPlan, type Step } from "./plan.ts"
 import type { StoreCaller } from "./virtualStore.ts"
 
@@ -39,12 +39,14 @@ export interface SessionClass {
     options?: { readonly touch?: boolean }
   ) => Effect.Effect<SessionUnderTest, unknown, SessionStore>
   readonly sessions: Stream.Stream<SessionUnderTest, unknown, SessionStore>
-  /** Of a class with an index. */
-  readonly membersOf?: (group: string) => Stream.Stream<SessionUnderTest, unknown, SessionStore>
-  readonly endAllOf?: (
-    group: string,
-    except: SessionUnderTest | undefined
+  /** Without an index there is none to name. */
+  readonly sessionsOf: (index: never, value: string) => Stream.Stream<SessionUnderTest, unknown, SessionStore>
+  readonly destroyAllOf: (
+    index: never,
+    value: string,
+    options?: { readonly except?: never }
   ) => Effect.Effect<number, unknown, SessionStore>
+  readonly byId: (id: string) => Effect.Effect<Option.Option<SessionUnderTest>, unknown, SessionStore>
 }
 
 /** What became of a request, as its browser learns it. */
@@ -91,7 +93,6 @@ export class Request {
   readonly #world: World
   readonly #class: SessionClass
   key: string | undefined
-  openedAt: number
   #step = 0
   #calls = 0
   #changes: Array<number> = []
@@ -99,6 +100,10 @@ export class Request {
   readonly #merges = new Map<string, ReadonlyArray<number>>()
   #told: Response["told"]
   #logIn: number | undefined
+  /** All that it has meant to belong to. */
+  readonly #values = new Set<string>()
+  #openedAt: number
+  #isKilled = false
   #meansToTell = false
   #isUnderWay = false
   /** How many writes had reached the store when it opened its session. */
@@ -112,7 +117,7 @@ export class Request {
     this.plan = plan
     this.#class = sessionClass
     this.startedAt = world.now()
-    this.openedAt = this.startedAt
+    this.#openedAt = this.startedAt
     this.#writes = world.model.writes
     this.token = world.jarOf(plan.browser)
     const request = this
@@ -123,7 +128,10 @@ export class Request {
         return request.key
       },
       get openedAt() {
-        return request.openedAt
+        return request.#openedAt
+      },
+      get isKilled() {
+        return request.#isKilled
       },
       nextFate: (key) => {
         const isSpared = world.plan.budget === "one" && this.#faults > 0
@@ -174,7 +182,7 @@ export class Request {
     const tokenKey = this.token === undefined ? undefined : hashOf(this.token)
     const expected = tokenKey === undefined ? [] : model.confirmedIn(tokenKey)
     this.key = tokenKey
-    this.openedAt = this.#world.now()
+    this.#openedAt = this.#world.now()
     const opened = yield* this.#attempt("open", this.#class.open(token, { touch: this.plan.touch }), 1)
     if (Option.isNone(opened)) return this.#failed()
     const session = opened.value
@@ -221,13 +229,20 @@ export class Request {
       case "Update":
         return yield* this.#update(session, action.change)
       case "LogIn":
-        this.#meansToTell = true
-        this.#logIn = action.user
-        this.#say(() => `logs in as user ${action.user}`)
+        this.#noteLogIn(action.user)
         yield session.update((value) => ({ ...value, user: action.user }))
-        // Where an index value changes, the token is renewed by itself.
+        return yield* this.#renew(session)
+      case "LogInByIndex":
+        this.#noteLogIn(action.user)
+        yield session.update((value) => ({ ...value, user: action.user }))
         this.#isUnderWay = true
-        return this.#world.model.index !== undefined && action.user % 4 < 2 ? true : yield* this.#renew(session)
+        return true
+      case "DestroyAllOf":
+        return yield* this.#destroyAllOf(session, action)
+      case "SessionsOf":
+        return yield* this.#sessionsOf(action.value)
+      case "ById":
+        return yield* this.#byId(action.pick)
       case "Renew":
         this.#meansToTell = true
         this.#say(() => "renews the token")
@@ -241,13 +256,82 @@ export class Request {
       case "ListAndDestroy":
       case "ListAndUpdate":
         return yield* this.#list(action)
-      case "DestroyAllOf":
-        return yield* this.#destroyAllOf(session, action)
-      case "ListOf":
-        return yield* this.#listOf(action.group)
       case "Commit":
         return (yield* this.#commit(session, false)).isOk
     }
+  }
+
+  #noteLogIn(user: number): void {
+    this.#meansToTell = true
+    this.#logIn = user
+    const value = indexOf({ user, log: [] })
+    if (value !== undefined) this.#values.add(value)
+    this.#say(() => `logs in as user ${user}`)
+  }
+
+  *#destroyAllOf(
+    session: SessionUnderTest,
+    { isSparing, value }: Action & { readonly _tag: "DestroyAllOf" }
+  ): Script<boolean> {
+    const indexes = this.#world.model.indexes
+    if (indexes === undefined) return true
+    this.#say(() => `ends all of ${value}${isSparing ? " but its own" : ""}`)
+    let revocation: Revocation | undefined
+    const attempt = Effect.suspend(() => {
+      const spared = isSparing ? Option.getOrUndefined(peek(session.id)) : undefined
+      revocation = indexes.onRevoking(this.caller, value, spared)
+      // The class is one of two kinds, of which one has no index to name.
+      return this.#class.destroyAllOf("user" as never, value, isSparing ? { except: session as never } : {})
+    })
+    const ended = yield* this.#attempt("destroyAllOf", attempt)
+    indexes.onRevocationOver(this.caller, Option.isSome(ended) ? revocation : undefined)
+    if (Option.isNone(ended)) return false
+    this.#say(() => `is told that all of ${value} have ended, ${ended.value}`)
+    return true
+  }
+
+  *#sessionsOf(value: string): Script<boolean> {
+    const indexes = this.#world.model.indexes
+    if (indexes === undefined) return true
+    let listing: Listing | undefined
+    const attempt = Effect.suspend(() => {
+      listing = indexes.onListing(value)
+      return Stream.runCollect(this.#class.sessionsOf("user" as never, value))
+    })
+    const listed = yield* this.#attempt("sessionsOf", attempt)
+    if (Option.isNone(listed) || listing === undefined) return false
+    const values = listed.value.map((session) => {
+      const key = Option.getOrElse(peek(session.id), () => "")
+      return [key, indexOf(peek(session.get))] as const
+    })
+    this.#say(() => `lists ${value}: ${values.map(([key]) => this.#world.model.nameOf(key)).join(", ")}`)
+    indexes.onListed(value, listing, new Map(values))
+    return true
+  }
+
+  /** A session whose token was handed out at some time. */
+  *#byId(pick: number): Script<boolean> {
+    const { model, tokens } = this.#world
+    const token = tokens[Math.floor(pick * tokens.length)]
+    if (token === undefined) return true
+    const key = hashOf(token)
+    let writes = 0
+    let wasActive = false
+    const attempt = Effect.suspend(() => {
+      writes = model.writes
+      wasActive = model.isActive(key)
+      return this.#class.byId(key)
+    })
+    const found = yield* this.#attempt("byId", attempt)
+    if (Option.isNone(found)) return false
+    const isFound = Option.isSome(found.value)
+    this.#say(() => `looks for ${model.nameOf(key)}: ${isFound ? "yes" : "no"}`)
+    const isThere = wasActive && model.isActive(key) && (model.keys.get(key)?.activeSince ?? 0) <= writes
+    if (isThere && !isFound) model.fail("a list lacks a session", model.nameOf(key))
+    if (isFound && !model.wasActiveSince(key, writes)) {
+      model.fail("a list has what is not to be in it", model.nameOf(key))
+    }
+    return true
   }
 
   *#update(session: SessionUnderTest, change: number): Script<boolean> {
@@ -318,34 +402,6 @@ export class Request {
       : yield* this.#updateListed(picked.session, picked.key, action.change)
   }
 
-  *#destroyAllOf(
-    session: SessionUnderTest,
-    { group, isOtherThan }: Action & { readonly _tag: "DestroyAllOf" }
-  ): Script<boolean> {
-    const { index } = this.#world.model
-    if (index === undefined || this.#class.endAllOf === undefined) return true
-    const except = isOtherThan ? session : undefined
-    this.#say(() => `ends all of group ${group}${isOtherThan ? " but its own" : ""}`)
-    const id = Option.getOrUndefined(peek(session.id))
-    const revocation = index.onRevoking(group, isOtherThan ? id : undefined)
-    const ended = yield* this.#attempt("destroyAllOf", this.#class.endAllOf(group, except))
-    this.#say(() => (Option.isSome(ended) ? `is told that ${ended.value} have ended` : "does not know"))
-    index.onRevoked(revocation, Option.isSome(ended))
-    return Option.isSome(ended)
-  }
-
-  *#listOf(group: string): Script<boolean> {
-    const { index } = this.#world.model
-    if (index === undefined || this.#class.membersOf === undefined) return true
-    const before = index.activeIn(group)
-    const listed = yield* this.#attempt("sessionsOf", Stream.runCollect(this.#class.membersOf(group)))
-    if (Option.isNone(listed)) return false
-    const keys = listed.value.flatMap((session) => Option.toArray(peek(session.id)))
-    this.#say(() => `lists of group ${group}: ${keys.map((key) => this.#world.model.nameOf(key)).join(", ")}`)
-    index.checkListed(group, keys, before)
-    return true
-  }
-
   /** What can still be called off is not to be listed. */
   #checkListed(key: string): void {
     const { model } = this.#world
@@ -378,8 +434,7 @@ export class Request {
     if (Option.isNone(yield* this.#attempt("commit", session.commit))) return false
     const hasEnded = peek(session.status) === "ended"
     this.#say(() => `is told that it is ${hasEnded ? "not " : ""}saved`)
-    const caller = { id: this.plan.id, key, openedAt: this.openedAt }
-    if (hasEnded) model.onDropped(caller, [change], this.startedAt, this.#writes)
+    if (hasEnded) model.onDropped({ id: this.plan.id, key }, [change], this.startedAt, this.#writes)
     else model.onListedCommitted(key, [change])
     return true
   }
@@ -398,9 +453,9 @@ export class Request {
     if (Option.isNone(committed.value)) {
       const status = peek(session.status)
       this.#say(() => `commit: none, ${status}`)
-      // What an earlier commit of it said, its user does not learn.
-      if (status === "ended" && this.#told?._tag === "LogIn") this.#told = undefined
-      model.onDropped(this.caller, changes, this.startedAt, this.#writes, logIn)
+      model.onDropped(this.caller, changes, this.startedAt, this.#writes, this.#values)
+      // The log-in was refused, and what came before it in this request brings no cookie either.
+      if (logIn !== undefined) this.#told = undefined
       this.#noteMerges()
       this.#merges.clear()
       return this.#respond(status === "destroyed" && this.token !== undefined ? "removed" : "untouched")
@@ -455,6 +510,14 @@ export class Request {
     if (this.#isUnderWay || this.#merges.size > 0)
       this.#world.model.onGivenUp(this.caller, [...this.#merges.keys()], this.#mostFaults > 1)
     return { isOk: false, cookie: "untouched", told: undefined, isUnclear: this.#meansToTell }
+  }
+
+  /** Its process is killed: it does nothing any more, and puts nothing back. */
+  onKilled(): Response {
+    this.#isKilled = true
+    this.onFailed()
+    this.#mostFaults = Math.max(this.#mostFaults, 2)
+    return this.giveUp()
   }
 
   /** Its response is lost on the way. */

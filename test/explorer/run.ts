@@ -5,10 +5,8 @@
 import { Clock, Context, Effect, Exit, type Fiber, Random, Redacted, References, Scheduler } from "effect"
 import type { SessionStoreError, SessionStoreOperations } from "effect-sessions"
 import { makeDice } from "./draw.ts"
-import { hashOf } from "./hash.ts"
-import { IndexModel } from "./indexModel.ts"
-import { type Counts, type Entry, Model, type Violation } from "./model.ts"
-import { delay, type Fate, type Plan, type RequestPlan } from "./plan.ts"
+import { type Counts, type Entry, hashOf, Model, type Violation } from "./model.ts"
+import { browsers, delay, type Fate, type Plan, type RequestPlan } from "./plan.ts"
 import { Request, type Response, type Script, type SessionClass, type World } from "./requests.ts"
 import { makeSimulation } from "./simulation.ts"
 import { idleTimeout, lifetime, type Subject, touchInterval } from "./subject.ts"
@@ -18,7 +16,7 @@ import { CurrentCaller, makeVirtualStore, type PlantedFault } from "./virtualSto
 const grace = 61_000
 
 /** Most schedules have about a hundred. */
-const mostEvents = 1500
+const mostEvents = 3000
 
 export interface Outcome {
   readonly violations: ReadonlyArray<Violation>
@@ -42,15 +40,12 @@ interface Browser {
 
 export const run = (plan: Plan, options: RunOptions): Outcome => new Run(plan, options).run()
 
-const classesOf = ({ hasIdleTimeout, index }: Plan, subject: Subject): ReadonlyArray<SessionClass> => {
-  if (index !== undefined) return subject.indexed(hasIdleTimeout, index.max)
-  return hasIdleTimeout ? subject.withIdleTimeout : subject.withLifetime
-}
-
 class Run {
   readonly #plan: Plan
   readonly #subject: Subject
-  readonly #classes: ReadonlyArray<SessionClass>
+  readonly #classes: Array<SessionClass>
+  /** What ends each request that is under way, as its process is killed. */
+  readonly #underWay = new Map<RequestPlan, () => void>()
   readonly #simulation = makeSimulation()
   readonly #entries = new Map<string, Entry>()
   readonly #model: Model
@@ -65,7 +60,7 @@ class Run {
   constructor(plan: Plan, { keepsHistory = false, planted, subject }: RunOptions) {
     this.#plan = plan
     this.#subject = subject
-    this.#classes = classesOf(plan, subject)
+    this.#classes = [...subject.classesOf(plan)]
     this.#keepsHistory = keepsHistory
     const { now } = this.#simulation
     this.#model = new Model({
@@ -73,12 +68,9 @@ class Run {
       entries: this.#entries,
       idleTimeout: plan.hasIdleTimeout ? idleTimeout : undefined,
       touchInterval,
-      lifetime
+      lifetime,
+      maxSessions: plan.indexes?.max
     })
-    if (plan.index !== undefined) {
-      const { max } = plan.index
-      this.#model.index = new IndexModel({ now, entries: this.#entries, max, model: this.#model })
-    }
     const primitives = makeVirtualStore({
       simulation: this.#simulation,
       model: () => this.#model,
@@ -88,7 +80,12 @@ class Run {
     const toError = (operation: SessionStoreError["operation"], cause: string) =>
       new subject.SessionStoreError({ operation, cause })
     this.#servers = [0, 1].map(() => subject.SessionStore.make(primitives, toError))
-    this.#browsers = [0, 1].map(() => ({ jar: undefined, isUnclear: false, told: [], cookies: [] }))
+    this.#browsers = Array.from({ length: browsers }, () => ({
+      jar: undefined,
+      isUnclear: false,
+      told: [],
+      cookies: []
+    }))
     this.#base = this.#makeBase()
     this.#world = {
       plan,
@@ -169,7 +166,8 @@ class Run {
     const onHang = (fate: Fate) =>
       this.#simulation.after(20 + fate.lateness / 3, () => {
         if (isOver) return
-        if (fate.fault === "abort") abort()
+        if (fate.isKill) this.#kill(plan.server)
+        else if (fate.fault === "abort") abort()
         else interrupt()
       })
     const request = new Request(this.#world, plan, sessionClass, onHang)
@@ -181,9 +179,15 @@ class Run {
     const finish = (response: Response) => {
       if (isOver) return
       isOver = true
+      this.#underWay.delete(plan)
       this.#respond(request, response)
     }
+    this.#underWay.set(plan, () => {
+      request.caller.say(() => "is killed, with its process")
+      finish(request.onKilled())
+    })
     const advance = (next: ReturnType<Script<Response>["next"]>) => {
+      if (isOver) return
       if (isAborted) return finish(request.giveUp())
       if (next.done === true) return finish(next.value)
       if (typeof next.value === "number") {
@@ -200,6 +204,12 @@ class Run {
     }
     if (plan.abortAt !== undefined) this.#simulation.after(plan.abortAt - plan.start, abort)
     advance(script.next(Exit.void))
+  }
+
+  /** All that a server is doing stops where it is, and nothing is put back. It is started again at once. */
+  #kill(server: number): void {
+    for (const [request, end] of this.#underWay) if (request.server === server) end()
+    this.#classes[server] = this.#subject.makeClass(this.#plan)
   }
 
   #respond(request: Request, response: Response): void {
@@ -274,7 +284,11 @@ class Run {
     // It has a session of its own from a request that overlapped the log-in.
     const isOther = !logIns.some(({ key }) => jarKey !== undefined && model.areOneLine(key, jarKey))
     const born = browser.cookies.filter(({ key }) => jarKey !== undefined && model.areOneLine(key, jarKey))
-    if (isOther && born.some(({ started }) => logIns.some(({ delivered }) => started <= delivered))) return
+    // Or had one for a while, which has ended since.
+    const isOfLogIn = (key: string) => logIns.some((logIn) => model.areOneLine(logIn.key, key))
+    const later = browser.cookies.slice(browser.cookies.findLastIndex(({ key }) => isOfLogIn(key)) + 1)
+    const overlaps = ({ started }: { readonly started: number }) => logIns.some(({ delivered }) => started <= delivered)
+    if (isOther && (born.some(overlaps) || later.some(overlaps))) return
     model.counts.browsersChecked++
     if (!logIns.some((logIn) => logIn.user === user)) {
       const names = logIns.map((logIn) => logIn.user).join(" or ")

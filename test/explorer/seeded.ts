@@ -36,7 +36,7 @@ export const seeded = <A>(seed: number, subject: Subject, body: () => A): A => {
 }
 
 /** A new session draws a token, whatever becomes of it. */
-const drawToken = ({ SessionStore, withLifetime }: Subject): void => {
+const drawToken = ({ SessionStore, classesOf }: Subject): void => {
   const nowhere = SessionStore.make({
     find: () => Effect.succeedNone,
     create: () => Effect.succeed(true),
@@ -45,7 +45,7 @@ const drawToken = ({ SessionStore, withLifetime }: Subject): void => {
     delete: () => Effect.void,
     entries: Stream.empty
   })
-  const [sessionClass] = withLifetime
+  const [sessionClass] = classesOf({ hasIdleTimeout: false, indexes: undefined })
   if (sessionClass === undefined) return
   const commit = Effect.flatMap(sessionClass.open(), (session) =>
     Effect.andThen(

@@ -4,15 +4,13 @@
  */
 import { Schema } from "effect"
 import type { Session, SessionStore, SessionStoreError } from "effect-sessions"
-import { groupOf } from "./group.ts"
-import type { Value } from "./held.ts"
+import { className, indexOf, type Value } from "./held.ts"
+import type { Plan } from "./plan.ts"
 import type { SessionClass } from "./requests.ts"
 
 export const idleTimeout = 1_200_000
 export const touchInterval = 60_000
 export const lifetime = 3_600_000
-
-export const sessionKey = "explorer/UserSession"
 
 export interface Package {
   readonly Session: typeof Session
@@ -23,10 +21,10 @@ export interface Package {
 export interface Subject {
   readonly SessionStore: typeof SessionStore
   readonly SessionStoreError: typeof SessionStoreError
-  readonly withLifetime: ReadonlyArray<SessionClass>
-  readonly withIdleTimeout: ReadonlyArray<SessionClass>
-  /** Indexed by group, with a bound on the sessions of a group if there is one. */
-  readonly indexed: (hasIdleTimeout: boolean, max: number | undefined) => ReadonlyArray<SessionClass>
+  /** The session class of a process that has just been started. */
+  readonly makeClass: (plan: Pick<Plan, "hasIdleTimeout" | "indexes">) => SessionClass
+  /** That of the servers of a plan: made once for all plans of its kind. */
+  readonly classesOf: (plan: Pick<Plan, "hasIdleTimeout" | "indexes">) => ReadonlyArray<SessionClass>
 }
 
 const ValueSchema: Schema.Codec<Value, Value> = Schema.Struct({
@@ -36,41 +34,25 @@ const ValueSchema: Schema.Codec<Value, Value> = Schema.Struct({
 
 export const makeSubject = ({ Session, SessionStore, SessionStoreError }: Package): Subject => {
   const options = { schema: ValueSchema, initial: (): Value => ({ user: null, log: [] }), lifetime }
-  const withLifetime = () => {
-    class UserSession extends Session.Service<UserSession>()(sessionKey, options) {}
-    return UserSession
-  }
-  const withIdleTimeout = () => {
-    class UserSession extends Session.Service<UserSession>()(sessionKey, { ...options, idleTimeout }) {}
-    return UserSession
-  }
-  const withIndex = (hasIdleTimeout: boolean, max: number | undefined) => {
-    class UserSession extends Session.Service<UserSession>()(sessionKey, {
-      ...options,
-      idleTimeout: hasIdleTimeout ? idleTimeout : undefined,
-      indexes: { group: ({ user }) => groupOf(user) },
-      maxSessions: { group: max }
+  const makeClass: Subject["makeClass"] = ({ hasIdleTimeout, indexes }) => {
+    const timed = hasIdleTimeout ? { ...options, idleTimeout } : options
+    if (indexes === undefined) {
+      class UserSession extends Session.Service<UserSession>()(className, timed) {}
+      return UserSession
+    }
+    class UserSession extends Session.Service<UserSession>()(className, {
+      ...timed,
+      indexes: { user: indexOf },
+      maxSessions: { user: indexes.max }
     }) {}
-    const { destroyAllOf, open, sessions, sessionsOf } = UserSession
-    const indexed: SessionClass = {
-      open,
-      sessions,
-      membersOf: (group) => sessionsOf("group", group),
-      endAllOf: (group, except) => destroyAllOf("group", group, { except })
-    }
-    return indexed
+    return UserSession
   }
-  const indexed = new Map<string, ReadonlyArray<SessionClass>>()
-  return {
-    SessionStore,
-    SessionStoreError,
-    withLifetime: [withLifetime(), withLifetime()],
-    withIdleTimeout: [withIdleTimeout(), withIdleTimeout()],
-    indexed: (hasIdleTimeout, max) => {
-      const name = `${hasIdleTimeout} ${max}`
-      const known = indexed.get(name) ?? [withIndex(hasIdleTimeout, max), withIndex(hasIdleTimeout, max)]
-      indexed.set(name, known)
-      return known
-    }
+  const known = new Map<string, ReadonlyArray<SessionClass>>()
+  const classesOf: Subject["classesOf"] = (plan) => {
+    const name = `${plan.hasIdleTimeout} ${plan.indexes?.max}`
+    const classes = known.get(name) ?? [makeClass(plan), makeClass(plan)]
+    known.set(name, classes)
+    return classes
   }
+  return { SessionStore, SessionStoreError, makeClass, classesOf }
 }

@@ -13,6 +13,8 @@ import type { Simulation } from "./simulation.ts"
 export interface StoreCaller extends Caller {
   /** The fate of its next call. */
   readonly nextFate: (key: string | undefined) => Fate
+  /** Its process was killed: it asks for nothing any more. */
+  readonly isKilled: boolean
   /** The call hangs: what was waiting for it is interrupted after a while. */
   readonly onHang: (fate: Fate) => void
   /** Adds to the history, if one is kept. */
@@ -58,6 +60,7 @@ const schedule = <A>(options: VirtualStoreOptions, call: Call<A>): Effect.Effect
   Effect.withFiber((fiber) => {
     const caller = fiber.getRef(CurrentCaller)
     if (caller === undefined) return Effect.sync(() => call.perform(undefined, options.simulation.now()))
+    if (caller.isKilled) return Effect.never
     return Effect.callback<A, string>((resume) => {
       const { simulation } = options
       options.model().onUse(caller)
@@ -76,7 +79,7 @@ const schedule = <A>(options: VirtualStoreOptions, call: Call<A>): Effect.Effect
         }
       }
       simulation.after(fate.delay, () => {
-        if (!isWaiting) return
+        if (!isWaiting || caller.isKilled) return
         switch (fate.fault) {
           case "none": {
             const answer = perform()
@@ -120,12 +123,6 @@ export const makeVirtualStore = (options: VirtualStoreOptions): SessionStorePrim
   const write = (key: string, after: Entry | undefined, caller: StoreCaller | undefined, calledAt: number) => {
     const before = active(key)
     if (before !== undefined) former.set(key, before.text)
-    // Index records are no sessions.
-    if (key.startsWith("index:")) {
-      if (after === undefined || after.expiry < simulation.now()) entries.delete(key)
-      else entries.set(key, after)
-      return
-    }
     if (after === undefined || after.expiry < simulation.now()) {
       entries.delete(key)
       if (before !== undefined) model().onWrite(key, before, undefined, caller, calledAt)
@@ -159,7 +156,7 @@ export const makeVirtualStore = (options: VirtualStoreOptions): SessionStorePrim
   }
 
   const name = (key: string) => model().nameOf(key)
-  const text = (text: string) => (text === "" ? "nothing" : describe(text))
+  const text = (text: string) => (text === "" ? "nothing" : describe(text, name))
   const at = (text: string, expiry: DateTime.DateTime): Entry => ({ text, expiry: DateTime.toEpochMillis(expiry) })
 
   return {
