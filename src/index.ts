@@ -4,7 +4,7 @@
  * It needs nothing but the stable part of Effect. What builds on HTTP, Redis, SQL or a test runner has an entry of its
  * own, named after its module.
  *
- * @module
+ * @module effect-sessions
  */
 export * from "./MemStore.ts"
 export * as Session from "./Session.ts"

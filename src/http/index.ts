@@ -1,6 +1,6 @@
 /**
  * Sessions for `effect/http`.
  *
- * @module
+ * @module effect-sessions/http
  */
 export * as HttpSession from "./HttpSession.ts"
