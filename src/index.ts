@@ -7,6 +7,10 @@
  * @module effect-sessions
  */
 export * from "./MemStore.ts"
+/**
+ * Typed sessions on any store. `Session.Service` makes a session class: a service tag with a schema, whose service is one
+ * session of a user. It knows nothing of HTTP.
+ */
 export * as Session from "./Session.ts"
 export * from "./SessionEvents.ts"
 export * from "./SessionStore.ts"

@@ -3,4 +3,8 @@
  *
  * @module effect-sessions/http
  */
+/**
+ * Sessions over HTTP. `HttpSession.middleware` takes a session class, and gives the session of each request to the routes of
+ * an `HttpRouter` or an `HttpApi`.
+ */
 export * as HttpSession from "./HttpSession.ts"
