@@ -42,7 +42,7 @@ export type SessionEvent =
 /**
  * Carries events from publishers to listeners.
  *
- * **When to use**: to carry events between servers by something other than Redis. {@link SessionEvents.make} makes one
+ * **When to use**: to carry events between servers by something other than Redis. `SessionEvents.make` makes one
  * for this process that you can build on.
  */
 export interface SessionEventBus {

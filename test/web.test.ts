@@ -93,6 +93,30 @@ describe.skipIf(hasNoChromium)("the web application", { timeout: 120_000 }, () =
       })
     )
 
+    it.effect("shows under the hood what the store holds of the session, and of the token no more than its start", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        const panel = page.locator("details")
+        assert.include(yield* Effect.promise(() => panel.textContent()), "Under the hood")
+        yield* logIn(page, "Gail")
+        const { value } = yield* onlyCookie(page)
+        const shown = (yield* Effect.promise(() => panel.textContent())) ?? ""
+        assert.include(shown, `session=${value.slice(0, 6)}…`)
+        assert.include(shown, '"name": "Gail"')
+        assert.notInclude(yield* Effect.promise(() => page.content()), value)
+      })
+    )
+
+    it.effect("shows its own source, and no other file", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        const source = yield* Effect.promise(() => page.request.get("/source/Routes.ts"))
+        assert.include(yield* Effect.promise(() => source.text()), "HttpSession.middleware")
+        const other = yield* Effect.promise(() => page.request.get("/source/..%2F..%2F..%2Fpackage.json"))
+        assert.notStrictEqual(other.status(), 200)
+      })
+    )
+
     it.effect("shows no private page when the back button is pressed after a log-out", () =>
       Effect.gen(function* () {
         const page = yield* visit("/")

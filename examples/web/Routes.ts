@@ -4,9 +4,10 @@
  * Each form is a POST that is answered by a redirect, so that to reload a page repeats nothing. `WithSession` protects
  * them from forgery: it refuses a POST that a page of another origin makes. A GET changes nothing but what was shown.
  */
+import { readFile } from "node:fs/promises"
 import { Context, Effect, Layer, Option, Schedule, Schema, Stream, type Types } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
-import { Session } from "effect-sessions"
+import { Session, SessionStore } from "effect-sessions"
 import { HttpSession } from "effect-sessions/http"
 import * as Pages from "./Pages.ts"
 
@@ -49,12 +50,21 @@ const WithUser = HttpRouter.middleware<{ provides: CurrentUser }>()(
   })
 ).combine(WithSession)
 
+/** What the panel "Under the hood" shows: of the token its start, and of the store what is this session's own. */
+const stored = Effect.gen(function* () {
+  const id = Option.getOrUndefined(yield* UserSession.use((session) => session.id))
+  const { headers } = yield* HttpServerRequest.HttpServerRequest
+  const token = /(?:^|; )session=([\w-]{6})/.exec(headers.cookie ?? "")?.[1]
+  const data = id === undefined ? undefined : Option.getOrUndefined(yield* (yield* SessionStore).find(id))
+  return { token, id, data }
+})
+
 const logInPage = Effect.gen(function* () {
   const session = yield* UserSession
   const { name, flash } = yield* session.get
   if (name !== undefined) return redirect("/account")
   if (flash !== undefined) yield* session.destroy // a visitor has nothing else to keep
-  return Pages.logIn({ flash })
+  return Pages.logIn({ flash, stored: yield* stored })
 })
 
 const LogInForm = Schema.Struct({
@@ -102,7 +112,7 @@ const accountPage = Effect.gen(function* () {
   )
   const { count } = yield* session.get
   const flash = yield* session.modify(({ flash, ...user }) => [flash, user]) // taken out, so that it is shown once
-  return Pages.account({ name, count, flash, devices })
+  return Pages.account({ name, count, flash, devices, stored: yield* stored })
 })
 
 const count = Effect.gen(function* () {
@@ -158,6 +168,15 @@ const ended = Effect.gen(function* () {
   })
 })
 
+const Source = Schema.Struct({ file: Schema.Literals(["Pages.ts", "Routes.ts", "Store.ts"]) })
+
+const source = Effect.gen(function* () {
+  const { file } = yield* HttpRouter.schemaPathParams(Source)
+  return HttpServerResponse.text(yield* Effect.promise(() => readFile(new URL(file, import.meta.url), "utf8")))
+})
+
+const SourceRoutes = HttpRouter.add("GET", "/source/:file", source)
+
 const PublicRoutes = HttpRouter.addAll([
   HttpRouter.route("GET", "/", logInPage),
   HttpRouter.route("POST", "/log-in", logIn)
@@ -176,4 +195,4 @@ const PrivateRoutes = HttpRouter.addAll([
 const EventRoutes = HttpRouter.add("GET", "/ended", ended).pipe(Layer.provide(WithSession.with({ touch: false }).layer))
 
 /** All of the application but the server and the store. */
-export const Routes = Layer.mergeAll(PublicRoutes, PrivateRoutes, EventRoutes)
+export const Routes = Layer.mergeAll(PublicRoutes, PrivateRoutes, EventRoutes, SourceRoutes)

@@ -1,7 +1,7 @@
 /**
  * Sessions in Redis, and what happens to them told to every server.
  *
- * @module
+ * @module effect-sessions/redis
  */
 export * from "./RedisEvents.ts"
 export * from "./RedisStore.ts"

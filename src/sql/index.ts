@@ -1,6 +1,6 @@
 /**
  * Sessions in a table of a SQL database.
  *
- * @module
+ * @module effect-sessions/sql
  */
 export * from "./SqlStore.ts"

@@ -1,7 +1,7 @@
 /**
  * Sessions in one file, by SQLite. It needs Node.js 22.13 or later.
  *
- * @module
+ * @module effect-sessions/sqlite
  */
 export * from "./SqliteStore.ts"
 export * from "./SqliteStoreError.ts"

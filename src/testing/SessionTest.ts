@@ -11,7 +11,7 @@ import { MemStore } from "../MemStore.ts"
 import type { ServiceClass } from "../Session.ts"
 import type { SessionStore } from "../SessionStore.ts"
 
-export { type Browser, type BrowserOptions, browser } from "./browser.ts"
+export { type Browser, type BrowserOptions, browser, type Requires } from "./browser.ts"
 
 /**
  * Provides a session with the given value, as if the cookie of a request had opened it: it is in a store of its own, and

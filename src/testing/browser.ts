@@ -160,8 +160,8 @@ const makeBrowser = (handler: Handler, origin: string): Effect.Effect<Browser> =
     })
   })
 
-/** What routes need, apart from what each request brings. */
-type Requires<R> =
+/** What routes need from the test: everything that a request does not bring. */
+export type Requires<R> =
   | Exclude<HttpRouter.Request.Without<R>, HttpRouter.HttpRouter>
   | Exclude<
       HttpRouter.Request.Only<"Requires", R> | HttpRouter.Request.Only<"GlobalRequires", R>,
