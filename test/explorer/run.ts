@@ -284,7 +284,11 @@ class Run {
     // It has a session of its own from a request that overlapped the log-in.
     const isOther = !logIns.some(({ key }) => jarKey !== undefined && model.areOneLine(key, jarKey))
     const born = browser.cookies.filter(({ key }) => jarKey !== undefined && model.areOneLine(key, jarKey))
-    if (isOther && born.some(({ started }) => logIns.some(({ delivered }) => started <= delivered))) return
+    // Or had one for a while, which has ended since.
+    const isOfLogIn = (key: string) => logIns.some((logIn) => model.areOneLine(logIn.key, key))
+    const later = browser.cookies.slice(browser.cookies.findLastIndex(({ key }) => isOfLogIn(key)) + 1)
+    const overlaps = ({ started }: { readonly started: number }) => logIns.some(({ delivered }) => started <= delivered)
+    if (isOther && (born.some(overlaps) || later.some(overlaps))) return
     model.counts.browsersChecked++
     if (!logIns.some((logIn) => logIn.user === user)) {
       const names = logIns.map((logIn) => logIn.user).join(" or ")
