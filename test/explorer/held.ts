@@ -28,6 +28,7 @@ export interface Member {
   /** It is to end, and counts no more. */
   readonly isRevoked: boolean
   readonly addedAt: number
+  readonly deadline: number
 }
 
 /** The name of both session classes, which are one class in two processes. */

@@ -86,7 +86,7 @@ export class IndexModel {
         this.#logIns.set(value, (this.#logIns.get(value) ?? 0) + 1)
       }
       for (const id of ids) this.#named.add(`${value} ${id}`)
-      if (isRevoked) this.#onMarked(ids, former.members, isRevocation, revoking)
+      if (isRevoked) this.#onMarked(value, ids, former.members, isRevocation, revoking)
     }
     this.#checkRoom(value, former.members, next.members, isRevocation)
     this.#checkTakenOut(former.members, next.members)
@@ -94,6 +94,7 @@ export class IndexModel {
   }
 
   #onMarked(
+    value: string,
     ids: ReadonlyArray<string>,
     former: ReadonlyArray<Member>,
     isRevocation: boolean,
@@ -105,7 +106,10 @@ export class IndexModel {
     }
     for (const id of ids) {
       this.#marked.add(id)
-      if (this.#sessions.keys.has(id)) this.#sessions.onEnding(id, !isRevocation)
+      // What it was until now, as another user, does not end to make room for one of that user.
+      const before = this.#sessions.lineOf(id)?.lastHanded
+      const isOf = before === undefined || this.#belongings.get(before)?.value === value
+      if (this.#sessions.keys.has(id)) this.#sessions.onEnding(id, !isRevocation && isOf)
     }
   }
 
@@ -122,7 +126,7 @@ export class IndexModel {
   #checkTakenOut(former: ReadonlyArray<Member>, next: ReadonlyArray<Member>): void {
     const ids = new Set(next.flatMap((member) => member.ids))
     for (const member of former) {
-      if (member.isRevoked) continue
+      if (member.isRevoked || member.deadline < this.#now()) continue
       for (const id of member.ids) {
         if (ids.has(id) || this.#sessions.keys.has(id)) continue
         this.#pruned.add(id)

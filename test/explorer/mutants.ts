@@ -85,8 +85,8 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "the oldest do not end as one more begins",
     file: "internal/indexes.ts",
-    from: "tooMany-- > 0 ? { ...member, isRevoked: true }",
-    to: "tooMany-- > 0 ? { ...member, isRevoked: false }"
+    from: "!member.ids.includes(key) && tooMany-- > 0",
+    to: "!member.ids.includes(key) && tooMany-- > 99"
   },
   {
     name: "what was marked to end goes on",
