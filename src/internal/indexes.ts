@@ -225,8 +225,11 @@ const withAtMost = Effect.fnUntraced(function* <A>(
   let tooMany = count(there) - max
   return {
     revokedAt,
-    members: there.map((member) =>
-      !member.isRevoked && !member.ids.includes(key) && tooMany-- > 0 ? { ...member, isRevoked: true } : member
+    // Those that are not there are marked too, as they may begin meanwhile.
+    members: members.map((member) =>
+      !there.includes(member) || (!member.isRevoked && !member.ids.includes(key) && tooMany-- > 0)
+        ? { ...member, isRevoked: true }
+        : member
     )
   }
 })
