@@ -24,7 +24,7 @@
  *
  * A renewal or a merge leaves a tombstone under the old id: `version`, `session`, and `successor`, the id of the session
  * that took over. It stands for a minute. `ended` is `true` after a log-out by the old token; `held` and `merge` are
- * there while a merge is under way.
+ * there while a merge is under way. A log-out leaves a tombstone too, without a successor.
  *
  * An index record stands under `index:` and a hash of what it is for: `version`, `index`, the key of the class;
  * `members`, the ids of the sessions that it names; `revokedAt`, when all of them were ended last; and `write`.
