@@ -1,8 +1,12 @@
 /**
  * The example application on each of its stores, chosen as its user would.
  */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import process from "node:process"
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Layer } from "effect"
+import { Cause, ConfigProvider, Effect, Layer } from "effect"
 import { HttpRouter } from "effect/http"
 import { Routes } from "../examples/web/Routes.ts"
 import { Store } from "../examples/web/Store.ts"
@@ -45,6 +49,31 @@ describe("the example on the store in memory", () => {
   it.live("forgets its sessions when it starts anew", () =>
     Effect.gen(function* () {
       assert.isFalse(yield* survivesRestart({}))
+    })
+  )
+})
+
+const hasSqlite = process.getBuiltinModule("node:sqlite") !== undefined
+if (!hasSqlite) console.warn(`Skipped: the example on SQLite, for want of node:sqlite in Node.js ${process.version}`)
+
+describe("the example on SQLite", () => {
+  it.live.skipIf(!hasSqlite)("keeps its sessions when it starts anew", () =>
+    Effect.gen(function* () {
+      const folder = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "sessions-"))),
+        (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
+      )
+      assert.isTrue(yield* survivesRestart({ SESSION_STORE: "sqlite", SQLITE_FILE: join(folder, "sessions.db") }))
+    })
+  )
+
+  if (hasSqlite) return
+
+  it.live("says what it needs where Node.js has none", () =>
+    Effect.gen(function* () {
+      const environment = ConfigProvider.layer(ConfigProvider.fromUnknown({ SESSION_STORE: "sqlite" }))
+      const cause = yield* Effect.flip(Effect.sandbox(Layer.build(Layer.provide(Store, environment))))
+      assert.include(Cause.pretty(cause), "effect-sessions/sqlite needs Node.js 22.13 or later")
     })
   )
 })

@@ -1,6 +1,6 @@
 /**
- * Where the sessions are kept: `SESSION_STORE` is `memory` (the default), `redis` or `postgres`. The rest of the
- * application does not know. With Redis, every server hears at once of a log-out on another one.
+ * Where the sessions are kept: `SESSION_STORE` is `memory` (the default), `sqlite`, `redis` or `postgres`. The
+ * rest of the application does not know. With Redis, every server hears at once of a log-out on another one.
  */
 import { NodeRedis } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
@@ -10,6 +10,16 @@ import type { SqlError } from "effect/sql/SqlError"
 import { MemStore, type SessionStore } from "effect-sessions"
 import { RedisEvents, RedisStore } from "effect-sessions/redis"
 import { SqlStore } from "effect-sessions/sql"
+import type { SqliteStoreError } from "effect-sessions/sqlite"
+
+// Loaded if it is chosen: Node.js 20 has no SQLite, and an import says so.
+const inFile = Layer.unwrap(
+  Effect.gen(function* () {
+    const filename = yield* Config.withDefault(Config.String("SQLITE_FILE"), "sessions.db")
+    const { SqliteStore } = yield* Effect.promise(() => import("effect-sessions/sqlite"))
+    return SqliteStore.layer({ filename })
+  })
+)
 
 const inRedis = Layer.mergeAll(RedisStore.layer, RedisEvents.layer).pipe(
   Layer.provide(
@@ -30,8 +40,11 @@ const inPostgres = SqlStore.layer.pipe(
 
 export const Store = Layer.unwrap(
   Effect.map(
-    Config.withDefault(Config.schema(Schema.Literals(["memory", "redis", "postgres"]), "SESSION_STORE"), "memory"),
-    (name): Layer.Layer<SessionStore, Config.ConfigError | RedisError | SqlError> =>
-      ({ memory: MemStore.layer, redis: inRedis, postgres: inPostgres })[name]
+    Config.withDefault(
+      Config.schema(Schema.Literals(["memory", "sqlite", "redis", "postgres"]), "SESSION_STORE"),
+      "memory"
+    ),
+    (name): Layer.Layer<SessionStore, Config.ConfigError | SqliteStoreError | RedisError | SqlError> =>
+      ({ memory: MemStore.layer, sqlite: inFile, redis: inRedis, postgres: inPostgres })[name]
   )
 )
