@@ -2,9 +2,9 @@
  * RedisStore on a Redis Cluster, through the cluster client of `redis`.
  */
 import { assert, layer } from "@effect/vitest"
-import { Context, DateTime, Effect, Exit, Layer, Option, Queue, Schedule, Stream } from "effect"
+import { Context, DateTime, Effect, Exit, Layer, Option, Queue, Schedule, Schema, Stream } from "effect"
 import * as Redis from "effect/persistence/Redis"
-import { SessionStore } from "effect-sessions"
+import { Session, SessionStore } from "effect-sessions"
 import { RedisStore } from "effect-sessions/redis"
 import { SessionStoreTest } from "effect-sessions/testing"
 import { describeRedis, RedisCluster, redisClientOn, redisClusterClient } from "./servers.ts"
@@ -26,6 +26,18 @@ const commitMany = Effect.fnUntraced(function* (store: SessionStore["Service"], 
   const tokens = Array.from({ length: count }, (_, i) => `token ${i}`)
   yield* Effect.forEach(tokens, (token) => store.commit(token, token, expiry), { concurrency: 10, discard: true })
   return new Map(tokens.map((token) => [token, token]))
+})
+
+class UserSession extends Session.Service<UserSession>()("test/UserSession", {
+  schema: Schema.Struct({ userId: Schema.optionalKey(Schema.String) }),
+  initial: () => ({}),
+  indexes: { user: ({ userId }) => userId }
+}) {}
+
+const logIn = Effect.fnUntraced(function* (userId: string) {
+  const session = yield* UserSession.open()
+  yield* session.set({ userId })
+  return Option.getOrThrow(yield* session.commit).token
 })
 
 describeRedis("RedisStore on a cluster", () => {
@@ -81,6 +93,18 @@ describeRedis("RedisStore on a cluster", () => {
           assert.include(String(cause), "CROSSSLOT")
         }
       })
+    )
+
+    it.effect("lists and ends all sessions of a user, on whatever masters they and their index are", () =>
+      Effect.gen(function* () {
+        const tokens = yield* Effect.replicateEffect(logIn("Ada"), 20, { concurrency: 5 })
+        const others = yield* Effect.replicateEffect(logIn("Bob"), 3)
+        assert.strictEqual((yield* Stream.runCollect(UserSession.sessionsOf("user", "Ada"))).length, 20)
+        yield* UserSession.destroyAllOf("user", "Ada")
+        assert.deepStrictEqual(yield* Stream.runCollect(UserSession.sessionsOf("user", "Ada")), [])
+        for (const token of tokens) assert.isUndefined((yield* (yield* UserSession.open(token)).get).userId)
+        for (const token of others) assert.strictEqual((yield* (yield* UserSession.open(token)).get).userId, "Bob")
+      }).pipe(Effect.scoped, Effect.provide(emptyStore))
     )
 
     it.effect("hears on one node what another has published", () =>
