@@ -50,6 +50,8 @@ export default defineConfig({
     setupFiles: [fileURLToPath(new URL("./test/memory.ts", import.meta.url))],
     // The default of five seconds is short for tests with servers on a busy machine.
     testTimeout: 120_000,
-    hookTimeout: 120_000
+    hookTimeout: 120_000,
+    // Tests with servers wait most of the time, and vitest would leave one of two cores alone.
+    maxWorkers: 3
   }
 })
