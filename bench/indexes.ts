@@ -72,12 +72,12 @@ const onMemStore = <E>(body: (subject: Subject) => Effect.Effect<void, E, Sessio
 const onRedis = <E>(body: (subject: Subject) => Effect.Effect<void, E, SessionStore>) =>
   Effect.flatMap(subjectOf("Redis"), (subject) =>
     Effect.provideService(body(subject), SessionStore, subject.counted.store)
-  ).pipe(Effect.provide(Layer.provide(RedisStore.layer, redisClient)), Effect.provide(RedisServer.layer))
+  ).pipe(Effect.provide(RedisStore.layer.pipe(Layer.provide(redisClient), Layer.provide(RedisServer.layer))))
 
 const onPostgres = <E>(body: (subject: Subject) => Effect.Effect<void, E, SessionStore>) =>
   Effect.flatMap(subjectOf("PostgreSQL"), (subject) =>
     Effect.provideService(body(subject), SessionStore, subject.counted.store)
-  ).pipe(Effect.provide(Layer.provide(SqlStore.layer, postgresClient)), Effect.provide(PostgresServer.layer))
+  ).pipe(Effect.provide(SqlStore.layer.pipe(Layer.provide(postgresClient), Layer.provide(PostgresServer.layer))))
 
 /** A request that changes a session, and the token after it. */
 const request = Effect.fnUntraced(function* (
