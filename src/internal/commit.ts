@@ -312,7 +312,7 @@ const toWrite = <A>(
   return Effect.flatMapEager(attempt(cell, state, state.changes, now), (own): Effect.Effect<Step<Outcome<A>>> => {
     // Nothing to write, if the session still is what the changes were applied to.
     if (!isTouched && isUnchanged(own.text, kept.text)) return Effect.succeed(isFresh ? done(unchanged) : look)
-    return Effect.mapEager(gather(cell, queue, kept, own, now), (sent) => {
+    return Effect.mapEager(gather(cell, queue, kept, own, { isFresh, now }), (sent) => {
       note(cell, sent)
       const next = { key: kept.key, text: sent.text, contents: sent.contents, isPending: false }
       return write(kept.text, sent.text, records.expiryOf(sent.contents), { kept: next, made: sent.changes })

@@ -30,9 +30,11 @@ export const makeAlong = <A>(cell: Cell<A>): Along<A> => {
     get isConflict() {
       return isConflict
     },
-    join: (kept, contents, now) => {
+    join: (kept, contents, { isFresh, now }) => {
       const { records, state } = cell
       if (state._tag !== "Stored" || state.key !== kept.key || state.isPending || state.renewal !== undefined) return
+      // What an unconfirmed write has made of the session is known by a look alone.
+      if (!isFresh && state.attempts.length > 0) return
       isConflict = rebaseCell(cell, state, kept)
       const current = cell.state
       if (current._tag !== "Stored" || current.changes.some(isMerge)) return
@@ -68,14 +70,14 @@ export const gather = <A>(
   queue: SessionQueue<A>,
   kept: Kept<A>,
   sent: Attempt<A>,
-  now: number
+  moment: { readonly isFresh: boolean; readonly now: number }
 ): Effect.Effect<Attempt<A>> => {
   if (queue.waiting.length === 0) return Effect.succeed(sent)
   let { contents } = sent
   // Whoever commits a session twice has the second one wait for the outcome of the first.
   const owners = new Set<object>([cell])
   takeAlong(queue, (along) => {
-    const next = owners.has(along.owner) ? undefined : along.join(kept, contents, now)
+    const next = owners.has(along.owner) ? undefined : along.join(kept, contents, moment)
     if (next === undefined) return false
     owners.add(along.owner)
     contents = next

@@ -10,7 +10,7 @@ import { isUnchanged, makeHold, makeId, makeTombstone, restamp } from "./envelop
 import type { SessionError } from "./errors.ts"
 import { leave } from "./indexes.ts"
 import { asKept, done, type Found, graveEnd, type Records, type Step, type Store, write } from "./records.ts"
-import { type Change, change, isMerge, type Kept, type Merge, withChanges } from "./state.ts"
+import { type Change, type Contents, change, isMerge, type Kept, type Merge, withChanges } from "./state.ts"
 import { publish } from "./telemetry.ts"
 import { hashToken, isToken } from "./token.ts"
 
@@ -19,6 +19,7 @@ interface Claim<A> {
   readonly merge: Merge<A>
   /** What it was, and the tombstone that holds it. */
   readonly text: string
+  readonly contents: Contents<A>
   readonly hold: string
 }
 
@@ -123,7 +124,7 @@ const toHold = Effect.fnUntraced(function* <A>(
   }
   const hold = makeHold(records.key, successor, merge.id, other.text)
   const claimed = withOther(merge, other)
-  claims.set(merge.id, { merge: claimed, text: other.text, hold })
+  claims.set(merge.id, { merge: claimed, text: other.text, contents: other.contents, hold })
   // Its own hold, left by an earlier try, is written again: what still is on its way must not find what it expects.
   return write(found.text, hold, records.expiryOf(other.contents), claimed)
 })
@@ -162,9 +163,9 @@ const restore = <A>(
   store: Store,
   claims: ReadonlyMap<string, Claim<A>>
 ): Effect.Effect<void, SessionError> =>
-  settle(records, store, claims, ({ hold, merge, text }, found) =>
+  settle(records, store, claims, ({ contents, hold, text }, found) =>
     // What it was is written again too, so that a hold which is still on its way does not arrive.
-    found === hold || found === text ? [restamp(text), records.expiryOf(merge.other.contents)] : undefined
+    found === hold || found === text ? [restamp(text), records.expiryOf(contents)] : undefined
   )
 
 /** Puts something in the place of what stands under the key of each claim, unless that is sealed by a log-out, or gone. */

@@ -152,7 +152,11 @@ export interface Along<A> {
   /** Whether the session was another than the one that the changes were made of. */
   readonly isConflict: boolean
   /** The contents with the changes made. `undefined` if the commit needs a turn of its own. */
-  readonly join: (kept: Kept<A>, contents: Contents<A>, now: number) => Contents<A> | undefined
+  readonly join: (
+    kept: Kept<A>,
+    contents: Contents<A>,
+    moment: { readonly isFresh: boolean; readonly now: number }
+  ) => Contents<A> | undefined
   /** Called before the write is sent. */
   readonly note: (text: string, contents: Contents<A>) => void
   /** Called when the write is confirmed. */

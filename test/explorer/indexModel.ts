@@ -118,7 +118,9 @@ export class IndexModel {
     const marked = (members: ReadonlyArray<Member>) =>
       members.filter(({ isRevoked }) => isRevoked).flatMap(({ ids }) => ids)
     const before = marked(former)
-    if (isRevocation || marked(next).every((id) => before.includes(id))) return
+    // What is not there any more takes no room, and is marked as it may begin meanwhile.
+    const ends = marked(next).some((id) => !before.includes(id) && this.#sessions.isActive(id))
+    if (isRevocation || !ends) return
     const left = next.filter(({ isRevoked }) => !isRevoked).length
     if (left < this.#max) this.#sessions.fail("a session is ended needlessly", `user ${value} would have ${left}`)
   }
