@@ -9,7 +9,11 @@ import * as entries from "./entries.js"
 
 const stores = Object.entries(entries).filter(([name]) => name.endsWith("Store") && name !== "SessionStore")
 assert.ok(stores.length >= 3)
-for (const [name, store] of stores) assert.ok("layer" in store && Layer.isLayer(store.layer), name)
+for (const [name, store] of stores) {
+  assert.ok("layerWith" in store && typeof store.layerWith === "function", name)
+  // One that cannot do without options has no layer for the defaults.
+  assert.ok(!("layer" in store) || Layer.isLayer(store.layer), name)
+}
 
 const internal = "effect-sessions/internal/token"
 await assert.rejects(import(`${internal}.js`), { code: "ERR_PACKAGE_PATH_NOT_EXPORTED" })
