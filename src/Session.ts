@@ -43,7 +43,7 @@ import {
 } from "effect"
 import { toMillis, toMillisOrZero } from "./internal/duration.ts"
 import type { SessionError } from "./internal/errors.ts"
-import { byId, destroyAllOf, listAll, listOf, open } from "./internal/opening.ts"
+import { byId, destroyAllOf, listAll, listOf, makeOpener, type Opener, open, opener } from "./internal/opening.ts"
 import { type IndexOptions, Records } from "./internal/records.ts"
 import type { Committed, Status } from "./internal/session.ts"
 import type { Ending } from "./internal/watches.ts"
@@ -360,6 +360,9 @@ export interface ServiceClass<Self, Id extends string, A, Index extends string =
     options?: OpenOptions
   ) => Effect.Effect<Session<A>, SessionError, SessionStore>
 
+  /** @internal */
+  readonly [opener]: Opener<Session<A>>
+
   /**
    * Every active session of this class that decodes. Reading or changing them does not count as use.
    *
@@ -465,8 +468,10 @@ export const Service =
     options: Options<A, I, Index>
   ): ServiceClass<Self, Id, A, Index> => {
     const records = makeRecords(key, options)
+    const openWith = makeOpener(records)
     return Object.assign(Context.Service<Self, Session<A>>()(key), {
-      open: (token?: Redacted.Redacted<string>, options?: OpenOptions) => open(records, token, options),
+      open: (token?: Redacted.Redacted<string>, options?: OpenOptions) => open(openWith, token, options),
+      [opener]: openWith,
       sessions: listAll(records),
       sessionsOf: (index: Index, value: string) => listOf(records, index, value),
       destroyAllOf: (index: Index, value: string, options?: { readonly except?: Pick<Session<A>, "id"> | undefined }) =>

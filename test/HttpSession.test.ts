@@ -31,6 +31,7 @@ import {
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
 import { HttpSession } from "effect-sessions/http"
+import { opener } from "../src/internal/opening.ts"
 import { activeFields } from "./session/fixtures.ts"
 import { withLog } from "./telemetry.ts"
 
@@ -1303,7 +1304,7 @@ describe("HttpSession", () => {
       test(() =>
         Effect.gen(function* () {
           const open = () => Effect.fail(new Session.SessionBusyError({ session: UserSession.key }))
-          const busy: typeof UserSession = Object.assign(Object.create(UserSession), { open })
+          const busy: typeof UserSession = Object.assign(Object.create(UserSession), { [opener]: open })
           const layer = HttpRouter.add("GET", "/", visit).pipe(Layer.provide(HttpSession.middleware(busy).layer))
           const { response, text } = yield* (yield* serve(layer)).send("/")
           assert.strictEqual(response.status, 503)

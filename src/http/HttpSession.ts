@@ -15,6 +15,7 @@ import { HttpEffect, HttpRouter, HttpServerRequest, HttpServerRespondable, HttpS
 import type { HttpApiMiddleware, HttpApiSecurity } from "effect/http-api"
 import * as Carrier from "../internal/carrier.ts"
 import * as CrossOrigin from "../internal/crossOrigin.ts"
+import { opener } from "../internal/opening.ts"
 import { sealCarrier } from "../internal/session.ts"
 import * as SessionCookie from "../internal/sessionCookie.ts"
 import type * as Session from "../Session.ts"
@@ -331,34 +332,35 @@ const makeOnError =
 const logRefusal = (key: string, { method }: Request, reason: string): Effect.Effect<void> =>
   log(Effect.logDebug(`${key}: a ${method} request of another origin was refused: ${reason}`))
 
-const redact = (token: string): Redacted.Redacted<string> => Redacted.make(token, { label: "session token" })
-
 /** What the first of several tokens opens that opens anything. */
 const openFirst = Effect.fnUntraced(function* <Self, Id extends string, A>(
   { openOptions, session }: Settings<Self, Id, A>,
+  store: SessionStore["Service"],
+  context: Context.Context<never>,
   tokens: ReadonlyArray<string>
-): Effect.fn.Return<Session.Session<A>, Session.SessionError, SessionStore> {
+): Effect.fn.Return<Session.Session<A>, Session.SessionError> {
   let ended: Session.Session<A> | undefined
   for (const token of tokens) {
-    const opened = yield* session.open(redact(token), openOptions)
+    const opened = yield* session[opener](store, context, token, openOptions)
     if (Option.isSome(yield* opened.token)) return opened
     if ((yield* opened.status) === "ended") ended ??= opened
   }
   // A late request with the token of before a renewal must start no other session.
-  return ended ?? (yield* session.open(undefined, openOptions))
+  return ended ?? (yield* session[opener](store, context, undefined, openOptions))
 })
 
 const openRequest = <Self, Id extends string, A>(
   settings: Settings<Self, Id, A>,
+  store: SessionStore["Service"],
+  context: Context.Context<never>,
   request: Request,
   tokens: ReadonlyArray<string>
-): Effect.Effect<Session.Session<A>, Session.SessionError, SessionStore> => {
+): Effect.Effect<Session.Session<A>, Session.SessionError> => {
   const { carrier, openOptions, session } = settings
-  const [token] = tokens
   const opened =
     tokens.length > 1
-      ? openFirst(settings, tokens)
-      : session.open(token === undefined ? undefined : redact(token), openOptions)
+      ? openFirst(settings, store, context, tokens)
+      : session[opener](store, context, tokens[0], openOptions)
   if (!carrier.isOneWay(request)) return opened
   return Effect.map(opened, (opened) => {
     sealCarrier(opened)
@@ -378,11 +380,10 @@ const endingAll = <Self, Id extends string, A>(
 ): Session.Session<A> => {
   if (tokens.length < 2) return opened
   const end = (token: string) =>
-    session.open(redact(token)).pipe(
+    Effect.contextWith((context: Context.Context<never>) => session[opener](store, context, token)).pipe(
       Effect.flatMap((other) => other.destroy),
       // What does not decode opens nothing.
-      Effect.catchTag("SessionDecodeError", () => Effect.void),
-      Effect.provideService(SessionStore, store)
+      Effect.catchTag("SessionDecodeError", () => Effect.void)
     )
   const endOthers = Effect.flatMap(opened.token, (own) =>
     Effect.forEach(
@@ -441,33 +442,31 @@ const makeRun = <Self, Id extends string, A>(settings: Settings<Self, Id, A>, st
       HttpEffect.appendPreResponseHandlerUnsafe(context, (_, response) =>
         Effect.mapEager(handle(response), carrier.vary)
       )
-      return openRequest(settings, request, tokens).pipe(
-        Effect.matchEffect({
-          onFailure: onError,
-          onSuccess: (opened) =>
-            Effect.onExitPrimitive(
-              Effect.provideService(route, session, endingAll(settings, store, opened, tokens)),
-              (exit) => {
-                if (!isProduced(exit)) return undefined
-                handle = (response) => commit(settings, opened, request, response)
-                if (Exit.isFailure(exit)) {
-                  failed.set(request.source, () => {
-                    handle = Effect.succeed
-                  })
-                }
-                return undefined
-              }
-            )
-        }),
-        Effect.provideService(SessionStore, store)
-      )
+      return Effect.matchEffect(openRequest(settings, store, context, request, tokens), {
+        onFailure: onError,
+        onSuccess: (opened) => {
+          const given = endingAll(settings, store, opened, tokens)
+          const provide = <R>(context: Context.Context<R>) =>
+            Context.add(Context.add(context, SessionStore, store), session, given)
+          return Effect.onExitPrimitive(Effect.updateContext(route, provide), (exit) => {
+            if (!isProduced(exit)) return undefined
+            handle = (response) => commit(settings, opened, request, response)
+            if (Exit.isFailure(exit)) {
+              failed.set(request.source, () => {
+                handle = Effect.succeed
+              })
+            }
+            return undefined
+          })
+        }
+      })
     })
 }
 
 const openCurrent = <Self, Id extends string, A>(
   settings: Settings<Self, Id, A>,
   context: Context.Context<HttpServerRequest.HttpServerRequest | SessionStore>
-): Effect.Effect<Session.Session<A>, Session.SessionError | CrossOriginError, SessionStore> => {
+): Effect.Effect<Session.Session<A>, Session.SessionError | CrossOriginError> => {
   const { carrier, check, session } = settings
   const request = Context.get(context, HttpServerRequest.HttpServerRequest)
   const reason = check?.(request)
@@ -475,9 +474,10 @@ const openCurrent = <Self, Id extends string, A>(
     return Effect.andThen(logRefusal(session.key, request, reason), Effect.fail(new CrossOriginError({ reason })))
   }
   const tokens = carrier.tokensOf(request)
-  return Effect.map(openRequest(settings, request, tokens), (opened) => {
+  const store = Context.get(context, SessionStore)
+  return Effect.map(openRequest(settings, store, context, request, tokens), (opened) => {
     if (carrier.isCarriedByResponse) sealCarrier(opened)
-    return endingAll(settings, Context.get(context, SessionStore), opened, tokens)
+    return endingAll(settings, store, opened, tokens)
   })
 }
 

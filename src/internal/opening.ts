@@ -5,55 +5,67 @@ import { Clock, Context, Effect, Option, Predicate, Redacted, Stream } from "eff
 import { SessionStore, type SessionStoreError } from "../SessionStore.ts"
 import type { SessionError } from "./errors.ts"
 import { idsOf, keyOf, revoke } from "./indexes.ts"
-import { asKept, type FoundSession, type Records, type Store } from "./records.ts"
+import { asKept, type Found, type FoundSession, type Records } from "./records.ts"
 import { Handle } from "./session.ts"
 import { makeEnded, makeNew, makeStored, type State } from "./state.ts"
 import { hashToken, isToken } from "./token.ts"
 
+interface OpenOptions {
+  /** Whether this counts as use. Default: `true`. */
+  readonly touch?: boolean | undefined
+}
+
+/** Where a session class has its {@link Opener}. */
+export const opener: unique symbol = Symbol("effect-sessions/opener")
+
+/** Opens the session of a token for a carrier of tokens, with all at hand: every request comes by here. */
+export type Opener<Session> = (
+  store: SessionStore["Service"],
+  context: Context.Context<never>,
+  token: string | undefined,
+  options?: OpenOptions
+) => Effect.Effect<Session, SessionError>
+
 /** Opens the session of a token, or a new one. */
 export const open = <A>(
-  records: Records<A>,
+  openWith: Opener<Handle<A>>,
   token: Redacted.Redacted<string> | undefined,
-  { touch = true }: { readonly touch?: boolean | undefined } = {}
+  options?: OpenOptions
 ): Effect.Effect<Handle<A>, SessionError, SessionStore> =>
   Effect.contextWith((context: Context.Context<SessionStore>) => {
-    const store = Context.get(context, SessionStore)
-    const clock = Context.get(context, Clock.Clock)
-    const use = { isUse: touch, openedAt: clock.currentTimeMillisUnsafe() }
     const secret = token === undefined ? undefined : Redacted.value(token)
-    if (secret === undefined || !isToken(secret)) {
-      return Effect.succeed(new Handle(records, store, makeNew(records.contentsAt(use.openedAt)), use))
-    }
-    return Effect.map(
-      records.telemetry.span(context, "Session.open", openState(records, store, clock, secret)),
-      (state) => new Handle(records, store, state, use)
-    )
+    return openWith(Context.get(context, SessionStore), context, secret, options)
   })
 
-/** What a token opens. */
-const openState = <A>(
-  records: Records<A>,
-  store: Store,
-  clock: Clock.Clock,
-  token: string
-): Effect.Effect<State<A>, SessionError> => {
-  const key = hashToken(token)
-  return Effect.map(records.findToOpen(store, key), (found) => {
-    const now = clock.currentTimeMillisUnsafe()
-    switch (found._tag) {
-      case "Session":
-        return records.isActive(found, now) ? makeStored(asKept(key, found), token) : makeNew(records.contentsAt(now))
-      case "Tombstone":
-        // After a log-out one may log in again with the token that the client still has.
-        return found.successor === undefined
-          ? makeNew(records.contentsAt(now))
-          : makeEnded(key, records.contentsAt(now))
-      case "Undecodable":
-        return makeNew(records.contentsAt(now), { undecodable: { key, text: found.text } })
-      case "Nothing":
-        return makeNew(records.contentsAt(now))
+export const makeOpener =
+  <A>(records: Records<A>): Opener<Handle<A>> =>
+  (store, context, token, { touch = true } = {}) => {
+    const clock = Context.get(context, Clock.Clock)
+    const use = { isUse: touch, openedAt: clock.currentTimeMillisUnsafe() }
+    if (token === undefined || !isToken(token)) {
+      return Effect.succeed(new Handle(records, store, makeNew(records.contentsAt(use.openedAt)), use))
     }
-  })
+    const key = hashToken(token)
+    const opened = records.findToOpen(store, key, (found) => {
+      const state = stateOf(records, key, token, found, clock.currentTimeMillisUnsafe())
+      return new Handle(records, store, state, use)
+    })
+    return records.telemetry.span(context, "Session.open", opened)
+  }
+
+/** What a token opens. */
+const stateOf = <A>(records: Records<A>, key: string, token: string, found: Found<A>, now: number): State<A> => {
+  switch (found._tag) {
+    case "Session":
+      return records.isActive(found, now) ? makeStored(asKept(key, found), token) : makeNew(records.contentsAt(now))
+    case "Tombstone":
+      // After a log-out one may log in again with the token that the client still has.
+      return found.successor === undefined ? makeNew(records.contentsAt(now)) : makeEnded(key, records.contentsAt(now))
+    case "Undecodable":
+      return makeNew(records.contentsAt(now), { undecodable: { key, text: found.text } })
+    case "Nothing":
+      return makeNew(records.contentsAt(now))
+  }
 }
 
 /** A session that was found by its key. To look at it is not to use it. */

@@ -177,22 +177,22 @@ export class Records<A> {
 
   /** What stands under a key. Warns of what does not decode, or fails if the class was told to. */
   find(store: Pick<Store, "find">, key: string): Effect.Effect<Found<A>, SessionError> {
-    return this.#read(store.find(key))
+    return Effect.flatMap(store.find(key), (held) => this.#read(held))
   }
 
-  /** The same, for whoever opens the session: shared with others if it is being changed. */
-  findToOpen(store: Pick<Store, "find">, key: string): Effect.Effect<Found<A>, SessionError> {
+  /** The same, for whoever opens the session, and what is made of it: shared with others if it is being changed. */
+  findToOpen<B>(store: Pick<Store, "find">, key: string, f: (found: Found<A>) => B): Effect.Effect<B, SessionError> {
     const queue = this.queues.peek(store, key)
     const look = store.find(key)
-    return this.#read(queue === undefined ? look : share(queue.looks, look))
+    return Effect.flatMap(queue === undefined ? look : share(queue.looks, look), (held) =>
+      Effect.mapEager(this.#read(held), f)
+    )
   }
 
-  #read(look: Effect.Effect<Option.Option<string>, SessionStoreError>): Effect.Effect<Found<A>, SessionError> {
-    return Effect.flatMap(look, (held) =>
-      Option.isNone(held)
-        ? Effect.succeed(nothing)
-        : Effect.catchEager(this.#decode(held.value), (error) => this.#insteadOf(error, held.value))
-    )
+  #read(held: Option.Option<string>): Effect.Effect<Found<A>, SessionDecodeError> {
+    return Option.isNone(held)
+      ? Effect.succeed(nothing)
+      : Effect.catchEager(this.#decode(held.value), (error) => this.#insteadOf(error, held.value))
   }
 
   /** A session that is to be listed, if this is one. One that does not decode is passed over, with a warning. */

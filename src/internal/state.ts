@@ -250,6 +250,7 @@ export const without = <A>(
   made: ReadonlyArray<Change<A>>
 ): ReadonlyArray<Change<A>> => {
   if (made.length === 0) return changes
+  if (made === changes) return nothing
   const isMade = new Set(made)
   return changes.filter((change) => !isMade.has(change))
 }
@@ -290,5 +291,6 @@ export const saved = <A>(
   const stored = makeStored(kept, token)
   const changes = without(state.changes, made)
   const renewal = state._tag === "Stored" && state.renewal?.key !== kept.key ? state.renewal : undefined
-  return changes.length === 0 ? { ...stored, renewal } : withChanges({ ...stored, renewal }, changes)
+  const renewing = renewal === undefined ? stored : { ...stored, renewal }
+  return changes.length === 0 ? renewing : withChanges(renewing, changes)
 }
