@@ -17,6 +17,7 @@ export interface Mutant {
 export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "a log-out does not follow a tombstone",
+    seed: 110,
     file: "internal/records.ts",
     from: "key, next: successor }",
     to: "key, next: undefined }"
@@ -41,7 +42,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   },
   {
     name: "a slow request writes the expiry of an earlier moment",
-    seed: 2000,
+    seed: 2690,
     file: "internal/cell.ts",
     from: "Math.max(Math.floor(now), contents.usedAt)",
     to: "Math.floor(now)"
@@ -78,6 +79,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   },
   {
     name: "a renewal does not join the index under its new key",
+    seed: 600,
     file: "internal/indexes.ts",
     from: "ids: [...new Set([...mine.ids, key])]",
     to: "ids: mine.ids"
@@ -102,12 +104,14 @@ export const mutants: ReadonlyArray<Mutant> = [
   },
   {
     name: "what is to be spared ends too",
+    seed: 505,
     file: "internal/indexes.ts",
     from: "except !== undefined && member.ids.includes(except) ?",
     to: "except !== undefined && member.ids.length === 0 ?"
   },
   {
     name: "a renewal forgets its session in the index",
+    seed: 125,
     file: "internal/indexes.ts",
     from: "(member) => (member.ids.includes(key) ? { ...member, ids: [key] } : member)",
     to: "(member) => (member.ids.includes(key) ? undefined : member)"
