@@ -79,7 +79,7 @@ export interface MemStoreOptions {
 
   /**
    * The most sessions that the store holds, a positive integer, or `Infinity` for as many as come. Expired sessions count
-   * until they are swept. A new session that is one too many evicts another: of a sample of sixteen, the one that expires
+   * until they are swept. A new session that is one too many evicts another: of sixteen candidates, the one that expires
    * soonest.
    *
    * @default Infinity
@@ -366,11 +366,11 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    *
    * **When to use**: to bound the memory that sessions take, whatever visitors do.
    *
-   * **Details**: with a capacity, a new session that is one too many evicts another. Of a sample of sixteen sessions the
-   * one that expires soonest goes, so an expired one first. The metric `sessions_evicted` counts active sessions that had
+   * **Details**: with a capacity, a new session that is one too many evicts another. It draws four sessions, keeps the
+   * sixteen of all drawn that expire soonest, and evicts the first of them, so an expired one first. The metric `sessions_evicted` counts active sessions that had
    * to go, and a warning says so once a minute at the most.
    *
-   * **Gotchas**: a session that was evicted has ended, and its visitor is logged out. To tell the sample apart, give new
+   * **Gotchas**: a session that was evicted has ended, and its visitor is logged out. To tell them apart, give new
    * visitors a short life and those who logged in a long one. An eviction looks at a snapshot of the store, so a store
    * that evicts takes up to twice the memory of its sessions.
    *
