@@ -3,6 +3,7 @@ import assert from "node:assert/strict"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { Schema } from "effect"
+import { httpFigures, httpSubjects } from "./httpSubjects.ts"
 import { type Figure, type Part, Results } from "./results.ts"
 import { peers } from "./stores.ts"
 
@@ -27,8 +28,8 @@ for (const [subject, { sweeps }] of Object.entries(peers)) {
 }
 assertMeasured("operations", "MemStore", ["replace", "all", "allStall"])
 assertMeasured("operations", "memorystore", ["all", "allStall"])
-for (const subject of ["Effect, no session", "Effect, HttpSession", "express, memorystore"]) {
-  assertMeasured("http", subject, ["requests", "latency50", "latency99"])
+for (const { part, store, subject } of httpSubjects) {
+  assertMeasured(part, subject, store === undefined ? httpFigures : [...httpFigures, "roundTrips"])
 }
 assert.match(readFileSync(join(folder, "stalls.svg"), "utf8"), /^<svg.*<\/svg>/s)
 console.log(`${measurements.length} measurements have the shape they should`)
