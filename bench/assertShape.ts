@@ -26,6 +26,7 @@ for (const [subject, { sweeps }] of Object.entries(peers)) {
   assertMeasured("cleanup50", subject, ["heap", "resident", ...(sweeps ? sweep : [])])
   if (sweeps) assertMeasured("cleanup1", subject, ["heap", "resident", ...sweep])
 }
+assertMeasured("scale", "MemStore", ["heap", "resident", "find", "commit", "overwrite", ...sweep])
 assertMeasured("operations", "MemStore", ["replace", "all", "allStall"])
 assertMeasured("operations", "memorystore", ["all", "allStall"])
 for (const { part, store, subject } of httpSubjects) {

@@ -17,6 +17,7 @@ import type { HttpPart } from "./httpSubjects.ts"
 import { generator } from "./loadGenerator.ts"
 import { plotStalls } from "./plot.ts"
 import { type Figures, type Measurement, type Part, Results } from "./results.ts"
+import { heapFor } from "./scale.ts"
 import { peers } from "./stores.ts"
 import { tablesOf } from "./tables.ts"
 
@@ -51,7 +52,7 @@ const scsPlan = (program: string, part: Part, sessions: number) => ({
   measure: measure("scs/memstore (Go)", program, [part, `${sessions}`])
 })
 
-const storePlans = (part: Exclude<Part, HttpPart>, sessions: number) =>
+const storePlans = (part: Exclude<Part, HttpPart | "scale">, sessions: number) =>
   Object.entries(peers)
     .filter(([, { sweeps }]) => sweeps || part !== "cleanup1")
     .map(([subject]) => ({
@@ -60,6 +61,27 @@ const storePlans = (part: Exclude<Part, HttpPart>, sessions: number) =>
       sessions,
       measure: measureByScript(subject, "measure.ts", [part, subject, `${sessions}`])
     }))
+
+/** MemStore alone, of sizes that fit into the memory of this machine. */
+const scalePlans = Effect.fnUntraced(function* (sizes: ReadonlyArray<number>) {
+  const gibibytes = (mebibytes: number) => `${(mebibytes / 1024).toFixed(1)} GiB`
+  const available = process.availableMemory() / 2 ** 20
+  for (const size of sizes.filter((size) => heapFor(size) > available)) {
+    yield* Console.error(
+      `${size} sessions are left out: they may need ${gibibytes(heapFor(size))}, and ${gibibytes(available)} are free`
+    )
+  }
+  return sizes
+    .filter((size) => heapFor(size) <= available)
+    .map((size) => ({
+      part: "scale" as const,
+      subject: "MemStore",
+      sessions: size,
+      measure: measureByScript("MemStore", "measure.ts", ["scale", "MemStore", `${size}`], {
+        mebibytes: heapFor(size)
+      })
+    }))
+})
 
 interface Plan<E, R> {
   readonly part: Part
@@ -91,12 +113,14 @@ const machine = (): string =>
 const bench = Command.make(
   "bench",
   {
-    parts: Argument.Literals("part", ["stores", "cleanup", "http", "reads", "remote"]).pipe(
+    parts: Argument.Literals("part", ["stores", "cleanup", "scale", "http", "reads", "remote"]).pipe(
       Argument.withDescription("What to measure; everything where none is named"),
       Argument.variadic()
     ),
     sessions: Flag.Int("sessions").pipe(
-      Flag.withDescription("Sessions in a store; may be given several times [10000, 100000 and 1000000]"),
+      Flag.withDescription(
+        "Sessions in a store; may be given several times [10000, 100000 and 1000000; of scale 1, 4 and 10 millions]"
+      ),
       Flag.atLeast(0)
     ),
     rounds: Flag.Int("rounds").pipe(Flag.withDescription("Rounds, of which the median counts"), Flag.withDefault(2)),
@@ -116,6 +140,7 @@ const bench = Command.make(
   Effect.fnUntraced(function* ({ parts, sessions, rounds, seconds, only, output }) {
     const wanted = (part: (typeof parts)[number]) => parts.length === 0 || parts.includes(part)
     const sizes = sessions.length === 0 ? [10_000, 100_000, 1_000_000] : sessions
+    const scaleSizes = sessions.length === 0 ? [1_000_000, 4_000_000, 10_000_000] : sessions
     const storeParts = [
       ...(wanted("stores") ? (["operations"] as const) : []),
       ...(wanted("cleanup") ? (["cleanup50", "cleanup1"] as const) : [])
@@ -128,6 +153,7 @@ const bench = Command.make(
           ...Option.match(scs, { onNone: () => [], onSome: (program) => [scsPlan(program, part, size)] })
         ])
       ),
+      ...(wanted("scale") ? yield* scalePlans(scaleSizes) : []),
       ...(yield* httpPlans((["http", "reads", "remote"] as const).filter(wanted), seconds))
     ]
     const about = {
@@ -136,7 +162,7 @@ const bench = Command.make(
       command: [
         "npm run bench --",
         ...parts,
-        ...(storeParts.length === 0 ? [] : sizes.map((size) => `--sessions ${size}`)),
+        ...sessions.map((size) => `--sessions ${size}`),
         ...(only === "" ? [] : [`--only ${JSON.stringify(only)}`]),
         `--rounds ${rounds} --seconds ${seconds}`
       ].join(" ")

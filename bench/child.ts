@@ -27,10 +27,11 @@ export const measureByScript = (
   subject: string,
   script: string,
   args: ReadonlyArray<string>,
-  options: ReadonlyArray<string> = ["--expose-gc", "--max-old-space-size=8192"]
+  { mebibytes = 8192 }: { readonly mebibytes?: number } = {}
 ) =>
   measure(subject, process.execPath, [
-    ...options,
+    "--expose-gc",
+    `--max-old-space-size=${mebibytes}`,
     "--import",
     "tsx",
     fileURLToPath(new URL(script, import.meta.url)),

@@ -54,12 +54,9 @@ const stores = {
 
 const measureServer = ({ store, ...subject }: HttpSubject, file: string, seconds: number) => {
   const measureWith = (storePort: number | undefined) =>
-    measureByScript(
-      subject.subject,
-      "load.ts",
-      [JSON.stringify({ file, path: subject.path, hasSession: subject.hasSession, seconds, storePort })],
-      []
-    )
+    measureByScript(subject.subject, "load.ts", [
+      JSON.stringify({ file, path: subject.path, hasSession: subject.hasSession, seconds, storePort })
+    ])
   return store === undefined ? measureWith(undefined) : stores[store].withPort(measureWith)
 }
 

@@ -39,7 +39,7 @@ export const Figures = Schema.Struct({
 export type Figures = typeof Figures.Type
 export type Figure = keyof Figures
 
-export const Part = Schema.Literals(["operations", "cleanup50", "cleanup1", "http", "reads", "remote"])
+export const Part = Schema.Literals(["operations", "cleanup50", "cleanup1", "scale", "http", "reads", "remote"])
 export type Part = typeof Part.Type
 
 /** One round of one subject: a store, or a server. */

@@ -55,6 +55,20 @@ const parts: Record<Part, { readonly title: string; readonly columns: ReadonlyAr
     title: "one sweep, 1 % of them expired; bytes a session, then milliseconds",
     columns: cleanupColumns
   },
+  scale: {
+    title: "nanoseconds an operation, bytes a session; one sweep of half of them, in milliseconds",
+    columns: [
+      column("heap", "heap"),
+      column("resident", "resident"),
+      column("find", "find"),
+      column("commit", "commit"),
+      column("overwrite", "overwrite"),
+      column("pass", "sweep"),
+      column("longest stall", "sweepStall", 1),
+      column("p99 stall", "sweepStall99", 2),
+      column("idle: longest stall", "idleStall", 1)
+    ]
+  },
   http: { title: `one route that reads and changes a session; ${perRequest}`, columns: httpColumns },
   reads: { title: `one route that reads a session; ${perRequest}`, columns: httpColumns },
   remote: {

@@ -12,7 +12,7 @@ export interface Target {
 
 export const targetsOf = ({ measurements }: Results): ReadonlyArray<Target> => {
   // Of the stores, what counts is the greatest size that was measured.
-  const sizes = measurements.filter((m) => m.part !== "http" && m.part !== "reads" && m.part !== "remote")
+  const sizes = measurements.filter((m) => m.part === "operations" || m.part.startsWith("cleanup"))
   const sessions = Math.max(...sizes.map((m) => m.sessions))
   const median = (part: Part, subject: string, figure: Figure, size = sessions): number =>
     summarize(measurements, { part, subject, sessions: size }, figure)?.median ?? Number.NaN
@@ -24,6 +24,7 @@ export const targetsOf = ({ measurements }: Results): ReadonlyArray<Target> => {
   const thanMemorystore = (figure: Figure) => (part: Part) =>
     median(part, "MemStore", figure) / median(part, "memorystore", figure)
   const fewest = Math.min(...measurements.filter((m) => m.part === "operations").map((m) => m.sessions))
+  const scales = measurements.filter((m) => m.part === "scale").map((m) => m.sessions)
   const cpu = (part: Part, subject: string) => median(part, subject, "cpu", connections)
   const fastestRival = (part: Part) => Math.min(...rivals.map((subject) => cpu(part, subject)))
 
@@ -50,6 +51,8 @@ export const targetsOf = ({ measurements }: Results): ReadonlyArray<Target> => {
     ),
     operationAtMost("find", 2, "Effect HashMap"),
     operationAtMost("commit", 1.2, "Effect HashMap"),
+    operationAtMost("find", 2, "Effect Ref<HashMap>"),
+    operationAtMost("commit", 1.2, "Effect Ref<HashMap>"),
     operationAtMost("find", 1 / 2, "memorystore"),
     operationAtMost("commit", 1, "memorystore"),
     operationAtMost("overwrite", 1, "memorystore"),
@@ -64,6 +67,14 @@ export const targetsOf = ({ measurements }: Results): ReadonlyArray<Target> => {
         3,
         operation(figure),
         median("operations", "MemStore", figure, fewest)
+      )
+    ),
+    ...(Math.max(...scales) > Math.min(...scales) ? (["find", "commit", "overwrite"] as const) : []).map((figure) =>
+      atMost(
+        `${figure} among ${Math.max(...scales)} / among ${Math.min(...scales)}`,
+        1.5,
+        median("scale", "MemStore", figure, Math.max(...scales)),
+        median("scale", "MemStore", figure, Math.min(...scales))
       )
     ),
     atMost("processor time, HttpSession / the best of its rivals", 0.7, cpu("http", ours), fastestRival("http")),
