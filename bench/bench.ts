@@ -11,13 +11,14 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Console, DateTime, Effect, FileSystem, Option, Path, Schema } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { buildScripts } from "./built.ts"
 import { measure, measureByScript } from "./child.ts"
 import { httpPlans } from "./http.ts"
 import type { HttpPart } from "./httpSubjects.ts"
 import { generator } from "./loadGenerator.ts"
 import { plotStalls } from "./plot.ts"
 import { type Figures, type Measurement, type Part, Results } from "./results.ts"
-import { heapFor } from "./scale.ts"
+import { mebibytesFor } from "./scale.ts"
 import { peers } from "./stores.ts"
 import { tablesOf } from "./tables.ts"
 
@@ -52,35 +53,34 @@ const scsPlan = (program: string, part: Part, sessions: number) => ({
   measure: measure("scs/memstore (Go)", program, [part, `${sessions}`])
 })
 
-const storePlans = (part: Exclude<Part, HttpPart | "scale">, sessions: number) =>
+const storePlans = (built: string, part: Exclude<Part, HttpPart | "scale">, sessions: number) =>
   Object.entries(peers)
     .filter(([, { sweeps }]) => sweeps || part !== "cleanup1")
     .map(([subject]) => ({
       part,
       subject,
       sessions,
-      measure: measureByScript(subject, "measure.ts", [part, subject, `${sessions}`])
+      measure: measureByScript(subject, built, [part, subject, `${sessions}`])
     }))
 
 /** MemStore alone, of sizes that fit into the memory of this machine. */
-const scalePlans = Effect.fnUntraced(function* (sizes: ReadonlyArray<number>) {
+const scalePlans = Effect.fnUntraced(function* (built: string, sizes: ReadonlyArray<number>) {
   const gibibytes = (mebibytes: number) => `${(mebibytes / 1024).toFixed(1)} GiB`
   const available = process.availableMemory() / 2 ** 20
-  for (const size of sizes.filter((size) => heapFor(size) > available)) {
+  const fits = (size: number) => mebibytesFor(size) <= available
+  for (const size of sizes.filter((size) => !fits(size))) {
     yield* Console.error(
-      `${size} sessions are left out: they may need ${gibibytes(heapFor(size))}, and ${gibibytes(available)} are free`
+      `${size} sessions are left out: they may need ${gibibytes(mebibytesFor(size))}, and ${gibibytes(available)} are free`
     )
   }
-  return sizes
-    .filter((size) => heapFor(size) <= available)
-    .map((size) => ({
-      part: "scale" as const,
-      subject: "MemStore",
-      sessions: size,
-      measure: measureByScript("MemStore", "measure.ts", ["scale", "MemStore", `${size}`], {
-        mebibytes: heapFor(size)
-      })
-    }))
+  return sizes.filter(fits).map((size) => ({
+    part: "scale" as const,
+    subject: "MemStore",
+    sessions: size,
+    measure: measureByScript("MemStore", built, ["scale", "MemStore", `${size}`], {
+      mebibytes: Math.max(2048, mebibytesFor(size))
+    })
+  }))
 })
 
 interface Plan<E, R> {
@@ -146,15 +146,16 @@ const bench = Command.make(
       ...(wanted("cleanup") ? (["cleanup50", "cleanup1"] as const) : [])
     ]
     const scs = storeParts.length === 0 ? Option.none() : yield* buildScs
+    const built = yield* buildScripts
     const plans = [
       ...sizes.flatMap((size) =>
         storeParts.flatMap((part) => [
-          ...storePlans(part, size),
+          ...storePlans(built("measure"), part, size),
           ...Option.match(scs, { onNone: () => [], onSome: (program) => [scsPlan(program, part, size)] })
         ])
       ),
-      ...(wanted("scale") ? yield* scalePlans(scaleSizes) : []),
-      ...(yield* httpPlans((["http", "reads", "remote"] as const).filter(wanted), seconds))
+      ...(wanted("scale") ? yield* scalePlans(built("measure"), scaleSizes) : []),
+      ...(yield* httpPlans((["http", "reads", "remote"] as const).filter(wanted), built, seconds))
     ]
     const about = {
       date: DateTime.formatIso(yield* DateTime.now),

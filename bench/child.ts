@@ -1,5 +1,4 @@
 /** Measures in a process of its own, whose standard output is the figures. */
-import { fileURLToPath } from "node:url"
 import { Effect, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { Figures } from "./results.ts"
@@ -23,17 +22,10 @@ export const measure = (subject: string, command: string, args: ReadonlyArray<st
     Effect.mapError((cause) => new MeasurementError({ subject, cause }))
   )
 
+/** By a script that was built. */
 export const measureByScript = (
   subject: string,
-  script: string,
+  file: string,
   args: ReadonlyArray<string>,
   { mebibytes = 8192 }: { readonly mebibytes?: number } = {}
-) =>
-  measure(subject, process.execPath, [
-    "--expose-gc",
-    `--max-old-space-size=${mebibytes}`,
-    "--import",
-    "tsx",
-    fileURLToPath(new URL(script, import.meta.url)),
-    ...args
-  ])
+) => measure(subject, process.execPath, ["--expose-gc", `--max-old-space-size=${mebibytes}`, file, ...args])

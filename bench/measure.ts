@@ -1,4 +1,4 @@
-/** Measures one store once, in this process, and prints the figures: `measure.ts <part> <store> <sessions>`. */
+/** Measures one store once, in this process, and prints the figures: `measure <part> <store> <sessions>`. */
 import { Schema } from "effect"
 import { measureCleanup } from "./cleanup.ts"
 import { measureOperations } from "./operations.ts"

@@ -8,11 +8,11 @@ import type { NewSession, Peer } from "./stores.ts"
 const expiredPercent = 50
 const sampleSize = 50_000
 
-/** As much as a session took at the most, with the room that the collector needs. */
-const bytesEach = 1_400
+/** Of the heap for a session: what it was measured to take, and half as much for the collector. */
+const bytesEach = 1_100
 
-/** The mebibytes for the heap of a process that holds so many. */
-export const heapFor = (sessions: number): number => Math.max(4096, Math.ceil((sessions * bytesEach) / 2 ** 20))
+/** How much memory a process may need that holds so many sessions. */
+export const mebibytesFor = (sessions: number): number => Math.ceil((sessions * bytesEach) / 2 ** 20)
 
 /** Every so many sessions one that does not expire, as many of them whatever the size of the store. */
 const isSampled = (index: number, sessions: number): boolean =>
