@@ -61,6 +61,7 @@ export const httpSubjects: ReadonlyArray<HttpSubject> = [
   changing("hono, hono-sessions", "honoSessions"),
   changing("koa, koa-session on a Map", "koaSession"),
   changing("express, express-session on memorystore", "expressMemory"),
+  { ...changing(plain, "effect", false), part: "reads" },
   reading(readingOurs, "effectMemory"),
   reading(readingIdle, "effectIdle"),
   reading("fastify, @fastify/session", "fastifySession"),
