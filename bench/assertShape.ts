@@ -3,6 +3,7 @@ import assert from "node:assert/strict"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { Schema } from "effect"
+import { httpFigures, httpSubjects } from "./httpSubjects.ts"
 import { type Figure, type Part, Results } from "./results.ts"
 import { peers } from "./stores.ts"
 
@@ -25,10 +26,11 @@ for (const [subject, { sweeps }] of Object.entries(peers)) {
   assertMeasured("cleanup50", subject, ["heap", "resident", ...(sweeps ? sweep : [])])
   if (sweeps) assertMeasured("cleanup1", subject, ["heap", "resident", ...sweep])
 }
+assertMeasured("scale", "MemStore", ["heap", "resident", "find", "commit", "overwrite", ...sweep])
 assertMeasured("operations", "MemStore", ["replace", "all", "allStall"])
 assertMeasured("operations", "memorystore", ["all", "allStall"])
-for (const subject of ["Effect, no session", "Effect, HttpSession", "express, memorystore"]) {
-  assertMeasured("http", subject, ["requests", "latency50", "latency99"])
+for (const { part, store, subject } of httpSubjects) {
+  assertMeasured(part, subject, store === undefined ? httpFigures : [...httpFigures, "roundTrips"])
 }
 assert.match(readFileSync(join(folder, "stalls.svg"), "utf8"), /^<svg.*<\/svg>/s)
 console.log(`${measurements.length} measurements have the shape they should`)

@@ -8,59 +8,19 @@ import { availableParallelism, cpus, totalmem } from "node:os"
 import { fileURLToPath } from "node:url"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Console, DateTime, Effect, FileSystem, Option, Path, Schema, Stream } from "effect"
+import { Console, DateTime, Effect, FileSystem, Option, Path, Schema } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { buildScripts } from "./built.ts"
+import { measure, measureByScript } from "./child.ts"
+import { httpPlans } from "./http.ts"
+import type { HttpPart } from "./httpSubjects.ts"
+import { generator } from "./loadGenerator.ts"
 import { plotStalls } from "./plot.ts"
-import { Figures, type Measurement, type Part, Results } from "./results.ts"
+import { type Figures, type Measurement, type Part, Results } from "./results.ts"
+import { mebibytesFor } from "./scale.ts"
 import { peers } from "./stores.ts"
 import { tablesOf } from "./tables.ts"
-
-class MeasurementError extends Schema.TaggedError<MeasurementError>()("MeasurementError", {
-  subject: Schema.String,
-  cause: Schema.Defect()
-}) {
-  override get message(): string {
-    return `${this.subject} could not be measured`
-  }
-}
-
-const decodeFigures = Schema.decodeUnknownEffect(Schema.fromJsonString(Figures))
-
-const scriptArguments = (script: string): Array<string> => [
-  "--expose-gc",
-  "--max-old-space-size=8192",
-  "--import",
-  "tsx",
-  fileURLToPath(new URL(script, import.meta.url))
-]
-
-/** Runs a script in a process of its own; its standard output is the figures. */
-const measure = (subject: string, command: string, args: ReadonlyArray<string>) =>
-  ChildProcessSpawner.ChildProcessSpawner.use((spawner) =>
-    spawner.string(ChildProcess.make(command, args, { stderr: "inherit" }))
-  ).pipe(
-    Effect.flatMap(decodeFigures),
-    Effect.mapError((cause) => new MeasurementError({ subject, cause }))
-  )
-
-/** Starts a server in a process of its own, and loads it from another. */
-const measureServer = (subject: string, { script, kept }: (typeof servers)[keyof typeof servers], seconds: number) =>
-  Effect.gen(function* () {
-    const server = yield* ChildProcess.make(process.execPath, scriptArguments(`servers/${script}.ts`), {
-      stderr: "inherit"
-    })
-    const port = yield* Stream.runHead(Stream.splitLines(Stream.decodeText(server.stdout)))
-    return yield* measure(subject, process.execPath, [
-      ...scriptArguments("load.ts"),
-      Option.getOrElse(port, () => "none"),
-      `${seconds}`,
-      kept
-    ])
-  }).pipe(
-    Effect.scoped,
-    Effect.catchTag("PlatformError", (cause) => Effect.fail(new MeasurementError({ subject, cause })))
-  )
 
 /** Builds the program that measures scs/memstore itself, in a folder where Go may write what it fetches. */
 const buildScs = Effect.gen(function* () {
@@ -86,49 +46,55 @@ const buildScs = Effect.gen(function* () {
   )
 )
 
-interface Plan {
-  readonly part: Part
-  readonly subject: string
-  readonly sessions: number
-  readonly measure: ReturnType<typeof measureServer>
-}
-
-const scsPlan = (program: string, part: Part, sessions: number): Plan => ({
+const scsPlan = (program: string, part: Part, sessions: number) => ({
   part,
   subject: "scs/memstore (Go)",
   sessions,
   measure: measure("scs/memstore (Go)", program, [part, `${sessions}`])
 })
 
-const storePlans = (part: Exclude<Part, "http">, sessions: number): Array<Plan> =>
+const storePlans = (built: string, part: Exclude<Part, HttpPart | "scale">, sessions: number) =>
   Object.entries(peers)
     .filter(([, { sweeps }]) => sweeps || part !== "cleanup1")
     .map(([subject]) => ({
       part,
       subject,
       sessions,
-      measure: measure(subject, process.execPath, [...scriptArguments("measure.ts"), part, subject, `${sessions}`])
+      measure: measureByScript(subject, built, [part, subject, `${sessions}`])
     }))
 
-const servers = {
-  "Effect, no session": { script: "effect", kept: "none" },
-  "Effect, HttpSession": { script: "effectSession", kept: "session" },
-  "express, memorystore": { script: "express", kept: "session" }
+/** MemStore alone, of sizes that fit into the memory of this machine. */
+const scalePlans = Effect.fnUntraced(function* (built: string, sizes: ReadonlyArray<number>) {
+  const gibibytes = (mebibytes: number) => `${(mebibytes / 1024).toFixed(1)} GiB`
+  const available = process.availableMemory() / 2 ** 20
+  const fits = (size: number) => mebibytesFor(size) <= available
+  for (const size of sizes.filter((size) => !fits(size))) {
+    yield* Console.error(
+      `${size} sessions are left out: they may need ${gibibytes(mebibytesFor(size))}, and ${gibibytes(available)} are free`
+    )
+  }
+  return sizes.filter(fits).map((size) => ({
+    part: "scale" as const,
+    subject: "MemStore",
+    sessions: size,
+    measure: measureByScript("MemStore", built, ["scale", "MemStore", `${size}`], {
+      mebibytes: Math.max(2048, mebibytesFor(size))
+    })
+  }))
+})
+
+interface Plan<E, R> {
+  readonly part: Part
+  readonly subject: string
+  readonly sessions: number
+  readonly measure: Effect.Effect<Figures, E, R>
 }
 
-const serverPlans = (seconds: number): Array<Plan> =>
-  Object.entries(servers).map(([subject, server]) => ({
-    part: "http",
-    subject,
-    sessions: 64,
-    measure: measureServer(subject, server, seconds)
-  }))
-
 /** Measures round after round, and hands over what there is after each: who ends a long run early keeps its rounds. */
-const run = Effect.fnUntraced(function* <E, R>(
-  plans: ReadonlyArray<Plan>,
+const run = Effect.fnUntraced(function* <E, R, E2, R2>(
+  plans: ReadonlyArray<Plan<E, R>>,
   rounds: number,
-  report: (measurements: ReadonlyArray<Measurement>) => Effect.Effect<void, E, R>
+  report: (measurements: ReadonlyArray<Measurement>) => Effect.Effect<void, E2, R2>
 ) {
   const measurements: Array<Measurement> = []
   for (let round = 1; round <= rounds; round++) {
@@ -142,17 +108,19 @@ const run = Effect.fnUntraced(function* <E, R>(
 
 const machine = (): string =>
   `${cpus()[0]?.model.trim()}, ${availableParallelism()} cores, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, ` +
-  `${process.platform} ${process.arch}, Node ${process.version}`
+  `${process.platform} ${process.arch}, Node ${process.version}, load by ${generator}`
 
 const bench = Command.make(
   "bench",
   {
-    parts: Argument.Literals("part", ["stores", "cleanup", "http"]).pipe(
+    parts: Argument.Literals("part", ["stores", "cleanup", "scale", "http", "reads", "remote"]).pipe(
       Argument.withDescription("What to measure; everything where none is named"),
       Argument.variadic()
     ),
     sessions: Flag.Int("sessions").pipe(
-      Flag.withDescription("Sessions in a store; may be given several times [10000, 100000 and 1000000]"),
+      Flag.withDescription(
+        "Sessions in a store; may be given several times [10000, 100000 and 1000000; of scale 1, 4 and 10 millions]"
+      ),
       Flag.atLeast(0)
     ),
     rounds: Flag.Int("rounds").pipe(Flag.withDescription("Rounds, of which the median counts"), Flag.withDefault(2)),
@@ -160,27 +128,34 @@ const bench = Command.make(
       Flag.withDescription("Seconds that each server is under load"),
       Flag.withDefault(3)
     ),
+    only: Flag.String("only").pipe(
+      Flag.withDescription("Only stores and servers whose name has this text in it"),
+      Flag.withDefault("")
+    ),
     output: Flag.Directory("output").pipe(
       Flag.withDescription("Where results.json, tables.md and stalls.svg are written"),
       Flag.withDefault(fileURLToPath(new URL("results", import.meta.url)))
     )
   },
-  Effect.fnUntraced(function* ({ parts, sessions, rounds, seconds, output }) {
+  Effect.fnUntraced(function* ({ parts, sessions, rounds, seconds, only, output }) {
     const wanted = (part: (typeof parts)[number]) => parts.length === 0 || parts.includes(part)
     const sizes = sessions.length === 0 ? [10_000, 100_000, 1_000_000] : sessions
+    const scaleSizes = sessions.length === 0 ? [1_000_000, 4_000_000, 10_000_000] : sessions
     const storeParts = [
       ...(wanted("stores") ? (["operations"] as const) : []),
       ...(wanted("cleanup") ? (["cleanup50", "cleanup1"] as const) : [])
     ]
     const scs = storeParts.length === 0 ? Option.none() : yield* buildScs
+    const built = yield* buildScripts
     const plans = [
       ...sizes.flatMap((size) =>
         storeParts.flatMap((part) => [
-          ...storePlans(part, size),
+          ...storePlans(built("measure"), part, size),
           ...Option.match(scs, { onNone: () => [], onSome: (program) => [scsPlan(program, part, size)] })
         ])
       ),
-      ...(wanted("http") ? serverPlans(seconds) : [])
+      ...(wanted("scale") ? yield* scalePlans(built("measure"), scaleSizes) : []),
+      ...(yield* httpPlans((["http", "reads", "remote"] as const).filter(wanted), built, seconds))
     ]
     const about = {
       date: DateTime.formatIso(yield* DateTime.now),
@@ -188,7 +163,8 @@ const bench = Command.make(
       command: [
         "npm run bench --",
         ...parts,
-        ...sizes.map((size) => `--sessions ${size}`),
+        ...sessions.map((size) => `--sessions ${size}`),
+        ...(only === "" ? [] : [`--only ${JSON.stringify(only)}`]),
         `--rounds ${rounds} --seconds ${seconds}`
       ].join(" ")
     }
@@ -202,7 +178,11 @@ const bench = Command.make(
       yield* fs.writeFileString(path.join(output, "stalls.svg"), yield* plotStalls(results))
       yield* fs.writeFileString(path.join(output, "tables.md"), `${tablesOf(results)}\n`)
     })
-    yield* run(plans, rounds, write)
+    yield* run(
+      plans.filter(({ subject }) => subject.includes(only)),
+      rounds,
+      write
+    )
     yield* Console.log(yield* fs.readFileString(path.join(output, "tables.md")))
   }, Effect.scoped)
 ).pipe(Command.withDescription("Measures session stores, and servers with sessions, beside each other"))

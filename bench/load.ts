@@ -1,51 +1,120 @@
 /**
- * Loads a server from this process and prints the figures: `load.ts <port> <seconds> <session | none>`.
+ * Starts a server in a process of its own, loads it and prints the figures. The argument, in JSON, says which.
  *
- * Each of 64 connections has a session of its own, as each visitor has. Afterwards every session must have counted the
- * requests of its connection: who did not read and change it, or did not get the cookie, has no figures.
+ * Each connection has a session of its own, as each visitor has. Afterwards every session must have counted the requests of
+ * its connection: a server that did not read and change it, or did not get the cookie, has no figures.
  */
-import autocannon from "autocannon"
+import { fork } from "node:child_process"
+import { once } from "node:events"
 import { Schema } from "effect"
-import { timesOf } from "./eventLoop.ts"
+import { connections } from "./httpSubjects.ts"
+import { generateLoad, type Load } from "./loadGenerator.ts"
 import { Figures } from "./results.ts"
+import { countRoundTrips } from "./roundTrips.ts"
 
-const [port, seconds, kept] = Schema.decodeUnknownSync(
-  Schema.Tuple([Schema.FiniteFromString, Schema.FiniteFromString, Schema.Literals(["session", "none"])])
-)(process.argv.slice(2))
-const url = `http://127.0.0.1:${port}`
-const connections = 64
+const Argument = Schema.Struct({
+  /** The built server. */
+  file: Schema.String,
+  path: Schema.Literals(["/", "/read"]),
+  hasSession: Schema.Boolean,
+  seconds: Schema.Int,
+  storePort: Schema.optional(Schema.Int)
+})
 
-const visit = async (cookie = "") => {
-  const response = await fetch(url, { headers: { cookie } })
-  const visits = Number((await response.text()).replace("Visit ", ""))
-  return { visits, cookie: response.headers.getSetCookie()[0]?.split(";")[0] ?? cookie }
-}
+const { file, hasSession, path, seconds, storePort } = Schema.decodeUnknownSync(Schema.fromJsonString(Argument))(
+  process.argv[2]
+)
 
-const load = async (cookies: ReadonlyArray<string>, duration: number) => {
-  const latencies: Array<number> = []
-  let connected = 0
-  const result = await new Promise<autocannon.Result>((resolve, reject) => {
-    const setupClient = (client: autocannon.Client) => client.setHeaders({ cookie: cookies[connected++] ?? "" })
-    autocannon({ url, connections, duration, setupClient }, (error, result) =>
-      error ? reject(error) : resolve(result)
-    ).on("response", (_client, _status, _bytes, millis) => latencies.push(millis))
+const Port = Schema.Struct({ port: Schema.Int })
+const Usage = Schema.Struct({ user: Schema.Finite, system: Schema.Finite })
+
+const startServer = async (port: number | undefined) => {
+  const child = fork(file, {
+    execArgv: [],
+    env: { ...process.env, NODE_ENV: "production", STORE_PORT: `${port}` },
+    stdio: ["ignore", "inherit", "inherit", "ipc"]
   })
-  if (result.errors + result.non2xx > 0) throw new Error(`${result.errors} errors, ${result.non2xx} bad responses`)
-  return { requests: result["2xx"], seconds: result.duration, times: timesOf(latencies) }
+  child.once("exit", (code) => {
+    throw new Error(`${file} ended with ${code}`)
+  })
+  const message = async () => (await once(child, "message"))[0]
+  const { port: ownPort } = Schema.decodeUnknownSync(Port)(await message())
+  return {
+    url: `http://127.0.0.1:${ownPort}`,
+    /** Microseconds of the processor until now. */
+    usage: async () => {
+      const answer = message()
+      child.send("usage")
+      return Schema.decodeUnknownSync(Usage)(await answer)
+    },
+    stop: () => {
+      child.removeAllListeners("exit")
+      child.kill("SIGKILL")
+    }
+  }
 }
 
-const visitors = await Promise.all(Array.from({ length: connections }, () => visit()))
-const cookies = visitors.map(({ cookie }) => cookie)
-const warmUp = await load(cookies, Math.min(1, seconds))
-const { requests, times, ...measured } = await load(cookies, seconds)
-
-if (kept === "session") {
-  const last = await Promise.all(cookies.map(visit))
-  const counted = last.reduce((sum, { visits }) => sum + visits, 0)
-  const made = warmUp.requests + requests + 2 * connections
-  if (counted < made) throw new Error(`The sessions counted ${counted} requests of ${made}`)
+const visit = async (url: string, cookie = "") => {
+  const response = await fetch(url, { headers: { cookie }, signal: AbortSignal.timeout(10_000) })
+  const visits = Number((await response.text()).replace("Visit ", ""))
+  if (!response.ok || Number.isNaN(visits)) throw new Error(`${url} answered ${response.status}`)
+  const set = response.headers.getSetCookie().map((header) => header.split(";")[0])
+  return { visits, cookie: set.length === 0 ? cookie : set.join("; ") }
 }
 
-const figures: Figures = { requests: requests / measured.seconds, latency50: times.p50, latency99: times.p99 }
+/** Each session must hold what its connection sent: of each load, all but what was on its way at the end. */
+const assertCounted = async (url: string, cookies: ReadonlyArray<string>, loads: ReadonlyArray<Load>) => {
+  for (const [index, cookie] of cookies.entries()) {
+    const counted = (await visit(`${url}/`, cookie)).visits - 2
+    const sent = loads.reduce((sum, load) => sum + (load.sent[index] ?? Number.NaN), 0)
+    const [least, most] = path === "/read" ? [0, 0] : [sent - loads.length * 2, sent]
+    if (!(counted >= least && counted <= most)) {
+      throw new Error(`Session ${index} counted ${counted} of ${sent} requests to ${path}`)
+    }
+  }
+}
+
+const measure = async (): Promise<Figures> => {
+  const { url, usage, stop } = await startServer(storePort)
+  const visitors = await Promise.all(Array.from({ length: connections }, () => visit(`${url}/`)))
+  const cookies = visitors.map(({ cookie }) => cookie)
+  if (hasSession && new Set(cookies).size !== connections) throw new Error("Not every visitor got a cookie")
+  const warmUps = seconds < 2 ? [] : [await generateLoad(url + path, cookies, Math.ceil(seconds / 3))]
+  const before = await usage()
+  const load = await generateLoad(url + path, cookies, seconds)
+  const after = await usage()
+  if (load.errors > 0) throw new Error(`${load.errors} requests got no good answer`)
+  if (hasSession) await assertCounted(url, cookies, [...warmUps, load])
+  stop()
+  const [user, system] = [after.user - before.user, after.system - before.system].map(
+    (micros) => micros / load.requests
+  )
+  return {
+    cpu: (user ?? 0) + (system ?? 0),
+    user,
+    system,
+    requests: load.requests / load.seconds,
+    latency50: load.latency50,
+    latency99: load.latency99
+  }
+}
+
+/** How often a request waits for the store: of many, one after another. */
+const measureRoundTrips = async (port: number): Promise<number> => {
+  const requests = 50
+  const trips = await countRoundTrips(port)
+  const { url, stop } = await startServer(trips.port)
+  const { cookie } = await visit(`${url}/`)
+  for (let i = 0; i < 5; i++) await visit(url + path, cookie)
+  const before = trips.count()
+  for (let i = 0; i < requests; i++) await visit(url + path, cookie)
+  stop()
+  return (trips.count() - before) / requests
+}
+
+const figures: Figures = {
+  ...(await measure()),
+  ...(storePort === undefined ? {} : { roundTrips: await measureRoundTrips(storePort) })
+}
 console.log(Schema.encodeSync(Schema.fromJsonString(Figures))(figures))
 process.exit(0)

@@ -1,8 +1,9 @@
-/** Measures one store once, in this process, and prints the figures: `measure.ts <part> <store> <sessions>`. */
+/** Measures one store once, in this process, and prints the figures: `measure <part> <store> <sessions>`. */
 import { Schema } from "effect"
 import { measureCleanup } from "./cleanup.ts"
 import { measureOperations } from "./operations.ts"
 import { Figures, Part } from "./results.ts"
+import { measureScale } from "./scale.ts"
 import { peers } from "./stores.ts"
 
 const [part, store, sessions] = Schema.decodeUnknownSync(
@@ -11,6 +12,7 @@ const [part, store, sessions] = Schema.decodeUnknownSync(
 
 const measure = () => {
   if (part === "operations") return measureOperations(peers[store], sessions)
+  if (part === "scale") return measureScale(peers[store], sessions)
   return measureCleanup(peers[store], sessions, part === "cleanup50" ? 50 : 1)
 }
 

@@ -7,7 +7,10 @@ import type { NewSession, Peer, Store } from "./stores.ts"
 const lifetime = 24 * 60 * 60 * 1000
 
 /** Makes each batch, then runs it against the clock; answers nanoseconds an operation. */
-const nanosEach = async (count: number, make: (start: number, size: number) => () => unknown): Promise<number> => {
+export const nanosEach = async (
+  count: number,
+  make: (start: number, size: number) => () => unknown
+): Promise<number> => {
   let millis = 0
   for (const { start, size } of batches(count)) {
     const run = make(start, size)
@@ -18,7 +21,7 @@ const nanosEach = async (count: number, make: (start: number, size: number) => (
   return (millis / count) * 1e6
 }
 
-const assertCount = (what: string, actual: number, expected: number): void => {
+export const assertCount = (what: string, actual: number, expected: number): void => {
   if (actual !== expected) throw new Error(`${what} ${actual} sessions instead of ${expected}`)
 }
 

@@ -25,15 +25,21 @@ export const Figures = Schema.Struct({
   /** The same without a pass. */
   idleStall: figure,
   idleFind99: figure,
+  /** Microseconds of the processor that a server takes for a request: in all, of its own and of the system's. */
+  cpu: figure,
+  user: figure,
+  system: figure,
   /** Requests a second, and milliseconds. */
   requests: figure,
   latency50: figure,
-  latency99: figure
+  latency99: figure,
+  /** How often a request waits for the store. */
+  roundTrips: figure
 })
 export type Figures = typeof Figures.Type
 export type Figure = keyof Figures
 
-export const Part = Schema.Literals(["operations", "cleanup50", "cleanup1", "http"])
+export const Part = Schema.Literals(["operations", "cleanup50", "cleanup1", "scale", "http", "reads", "remote"])
 export type Part = typeof Part.Type
 
 /** One round of one subject: a store, or a server. */

@@ -22,6 +22,17 @@ const cleanupColumns = [
   column("idle: p99 find", "idleFind99", 2)
 ]
 
+const perRequest = "microseconds of the server's processor a request, latency in milliseconds"
+
+const httpColumns = [
+  column("processor", "cpu", 1),
+  column("its own", "user", 1),
+  column("the system's", "system", 1),
+  column("requests a second", "requests"),
+  column("p50 latency", "latency50", 1),
+  column("p99 latency", "latency99", 1)
+]
+
 const parts: Record<Part, { readonly title: string; readonly columns: ReadonlyArray<Column> }> = {
   operations: {
     title: "nanoseconds an operation; for `all` milliseconds, and the longest stall of the event loop meanwhile",
@@ -44,13 +55,25 @@ const parts: Record<Part, { readonly title: string; readonly columns: ReadonlyAr
     title: "one sweep, 1 % of them expired; bytes a session, then milliseconds",
     columns: cleanupColumns
   },
-  http: {
-    title: "one route that reads and changes a session; latency in milliseconds",
+  scale: {
+    title: "nanoseconds an operation, bytes a session; one sweep of half of them, in milliseconds",
     columns: [
-      column("requests a second", "requests"),
-      column("p50 latency", "latency50", 1),
-      column("p99 latency", "latency99", 1)
+      column("heap", "heap"),
+      column("resident", "resident"),
+      column("find", "find"),
+      column("commit", "commit"),
+      column("overwrite", "overwrite"),
+      column("pass", "sweep"),
+      column("longest stall", "sweepStall", 1),
+      column("p99 stall", "sweepStall99", 2),
+      column("idle: longest stall", "idleStall", 1)
     ]
+  },
+  http: { title: `one route that reads and changes a session; ${perRequest}`, columns: httpColumns },
+  reads: { title: `one route that reads a session; ${perRequest}`, columns: httpColumns },
+  remote: {
+    title: `sessions in a server of their own; ${perRequest}`,
+    columns: [...httpColumns, column("round trips to the store", "roundTrips", 1)]
   }
 }
 
@@ -88,8 +111,7 @@ export const tablesOf = (results: Results): string => {
       return `${number(sessions, 0)} sessions: ${title}\n\n${tableOf([["", ...columns.map(({ title }) => title)], ...rows])}`
     })
   )
-  const most = Math.max(...measurements.map((m) => m.sessions))
-  const targets = targetsOf(results, most).map(({ name, value, limit, met }) => [
+  const targets = targetsOf(results).map(({ name, value, limit, met }) => [
     name,
     number(value, 2),
     number(limit, 2),
@@ -98,11 +120,12 @@ export const tablesOf = (results: Results): string => {
   const lacks = Object.entries(peers).flatMap(([subject, { lacks }]) =>
     lacks === "" ? [] : [`- ${subject}: ${lacks}`]
   )
+  const hasStores = measurements.some(({ part }) => part === "operations" || part === "cleanup50")
   return [
     `${results.date}, ${results.machine}`,
     results.command,
     ...sections,
-    `What they lack, of what MemStore does:\n\n${lacks.join("\n")}`,
-    `${number(most, 0)} sessions: targets\n\n${tableOf([["", "measured", "target", "met"], ...targets])}`
+    ...(hasStores ? [`What they lack, of what MemStore does:\n\n${lacks.join("\n")}`] : []),
+    ...(targets.length === 0 ? [] : [`Targets\n\n${tableOf([["", "measured", "target", "met"], ...targets])}`])
   ].join("\n\n")
 }

@@ -1,4 +1,5 @@
 /** What MemStore and HttpSession are meant to reach: medians of one run, most of them as ratios to another's. */
+import { connections, ours, plain, readingIdle, readingOurs, rivals } from "./httpSubjects.ts"
 import { type Figure, type Part, type Results, summarize } from "./results.ts"
 
 export interface Target {
@@ -9,7 +10,10 @@ export interface Target {
   readonly met: boolean
 }
 
-export const targetsOf = ({ measurements }: Results, sessions: number): ReadonlyArray<Target> => {
+export const targetsOf = ({ measurements }: Results): ReadonlyArray<Target> => {
+  // Of the stores, what counts is the greatest size that was measured.
+  const sizes = measurements.filter((m) => m.part === "operations" || m.part.startsWith("cleanup"))
+  const sessions = Math.max(...sizes.map((m) => m.sessions))
   const median = (part: Part, subject: string, figure: Figure, size = sessions): number =>
     summarize(measurements, { part, subject, sessions: size }, figure)?.median ?? Number.NaN
 
@@ -20,17 +24,15 @@ export const targetsOf = ({ measurements }: Results, sessions: number): Readonly
   const thanMemorystore = (figure: Figure) => (part: Part) =>
     median(part, "MemStore", figure) / median(part, "memorystore", figure)
   const fewest = Math.min(...measurements.filter((m) => m.part === "operations").map((m) => m.sessions))
-  const requests = (subject: string) => median("http", subject, "requests", 64)
+  const scales = measurements.filter((m) => m.part === "scale").map((m) => m.sessions)
+  const cpu = (part: Part, subject: string) => median(part, subject, "cpu", connections)
+  const fastestRival = (part: Part) => Math.min(...rivals.map((subject) => cpu(part, subject)))
 
   const atMost = (name: string, limit: number, value: number, than = 1): Target => ({
     name,
     value: value / than,
     limit,
     met: value / than <= limit
-  })
-  const atLeast = (name: string, limit: number, value: number, than: number): Target => ({
-    ...atMost(name, limit, value, than),
-    met: value / than >= limit
   })
   const operationAtMost = (figure: Figure, limit: number, than: string) =>
     atMost(`${figure} / ${figure} of ${than}`, limit, operation(figure), median("operations", than, figure))
@@ -49,6 +51,8 @@ export const targetsOf = ({ measurements }: Results, sessions: number): Readonly
     ),
     operationAtMost("find", 2, "Effect HashMap"),
     operationAtMost("commit", 1.2, "Effect HashMap"),
+    operationAtMost("find", 2, "Effect Ref<HashMap>"),
+    operationAtMost("commit", 1.2, "Effect Ref<HashMap>"),
     operationAtMost("find", 1 / 2, "memorystore"),
     operationAtMost("commit", 1, "memorystore"),
     operationAtMost("overwrite", 1, "memorystore"),
@@ -65,7 +69,17 @@ export const targetsOf = ({ measurements }: Results, sessions: number): Readonly
         median("operations", "MemStore", figure, fewest)
       )
     ),
-    atLeast("requests, HttpSession / express", 2, requests("Effect, HttpSession"), requests("express, memorystore")),
-    atLeast("requests, HttpSession / no session", 0.75, requests("Effect, HttpSession"), requests("Effect, no session"))
+    ...(Math.max(...scales) > Math.min(...scales) ? (["find", "commit", "overwrite"] as const) : []).map((figure) =>
+      atMost(
+        `${figure} among ${Math.max(...scales)} / among ${Math.min(...scales)}`,
+        1.5,
+        median("scale", "MemStore", figure, Math.max(...scales)),
+        median("scale", "MemStore", figure, Math.min(...scales))
+      )
+    ),
+    atMost("processor time, HttpSession / the best of its rivals", 0.7, cpu("http", ours), fastestRival("http")),
+    atMost("processor time that HttpSession adds, µs", 25, cpu("http", ours) - cpu("http", plain)),
+    atMost("that it adds to a request that only reads, µs", 15, cpu("reads", readingOurs) - cpu("reads", plain)),
+    atMost("the same with an idle timeout, µs", 15, cpu("reads", readingIdle) - cpu("reads", plain))
   ].filter(({ value }) => !Number.isNaN(value))
 }

@@ -264,6 +264,9 @@ export const postgresClientOn = (port: number) =>
 /** A client of the server in the context. */
 export const postgresClient = Layer.unwrap(Effect.map(PostgresServer, ({ port }) => postgresClientOn(port)))
 
+export const isRedisInstalled = redisServer !== undefined && redisCli !== undefined
+export const isPostgresInstalled = initdb !== undefined && pgCtl !== undefined
+
 const describeWith =
   (binaries: Readonly<Record<string, string | undefined>>) =>
   (name: string, tests: () => void): void => {

@@ -1,19 +1,12 @@
-/** Effect's server, and no session: the most that a session on it can reach. */
-import { createServer } from "node:http"
-import { layer as serverLayer } from "@effect/platform-node/NodeHttpServer"
-import { runMain } from "@effect/platform-node/NodeRuntime"
-import { Effect, Layer } from "effect"
+/** Effect's server, and no session: what a session on it adds to. */
+import { Effect } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
-import { announce } from "./announce.ts"
+import { serveEffect } from "./effectApp.ts"
 
-const Routes = HttpRouter.add(
-  "GET",
-  "/",
-  Effect.sync(() => HttpServerResponse.text("Visit 1"))
-)
-
-HttpRouter.serve(Routes, { disableLogger: true, disableListenLog: true }).pipe(
-  Layer.provide(serverLayer(() => announce(createServer()), { port: 0 })),
-  Layer.launch,
-  runMain
+serveEffect(
+  HttpRouter.add(
+    "GET",
+    "/",
+    Effect.sync(() => HttpServerResponse.text("Visit 1"))
+  )
 )

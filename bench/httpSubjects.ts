@@ -1,0 +1,78 @@
+/** The servers that are measured, and with which requests. Whatever asks for one of them takes it from here. */
+import type { Part } from "./results.ts"
+
+export type HttpPart = Extract<Part, "http" | "reads" | "remote">
+
+export interface HttpSubject {
+  readonly part: HttpPart
+  readonly subject: string
+  /** A file in `servers`. */
+  readonly script: string
+  /** `/` reads and changes the session, `/read` reads it. */
+  readonly path: "/" | "/read"
+  readonly hasSession: boolean
+  /** The server that keeps the sessions, where it is another process. */
+  readonly store: "redis" | "postgres" | undefined
+}
+
+const changing = (subject: string, script: string, hasSession = true): HttpSubject => ({
+  part: "http",
+  subject,
+  script,
+  path: "/",
+  hasSession,
+  store: undefined
+})
+
+const reading = (subject: string, script: string): HttpSubject => ({
+  ...changing(subject, script),
+  part: "reads",
+  path: "/read"
+})
+
+const remote = (subject: string, script: string, store: "redis" | "postgres"): ReadonlyArray<HttpSubject> => [
+  { ...changing(subject, script), part: "remote", store },
+  { ...changing(`${subject}, only read`, script), part: "remote", path: "/read", store }
+]
+
+/** Connections of the load, each of them with a session of its own. */
+export const connections = 32
+
+export const plain = "Effect, no session"
+export const ours = "Effect, HttpSession on MemStore"
+
+/** What a user would take instead, with what it advises for sessions. */
+export const rivals = [
+  "fastify, @fastify/session",
+  "hono, hono-sessions",
+  "koa, koa-session on a Map",
+  "express, express-session on memorystore"
+]
+
+export const readingOurs = "Effect, HttpSession on MemStore"
+export const readingIdle = "the same with an idle timeout"
+
+export const httpSubjects: ReadonlyArray<HttpSubject> = [
+  changing("Node, no session", "node", false),
+  changing("fastify, no session", "fastify", false),
+  changing(plain, "effect", false),
+  changing(ours, "effectMemory"),
+  changing("fastify, @fastify/session", "fastifySession"),
+  changing("hono, hono-sessions", "honoSessions"),
+  changing("koa, koa-session on a Map", "koaSession"),
+  changing("express, express-session on memorystore", "expressMemory"),
+  { ...changing(plain, "effect", false), part: "reads" },
+  reading(readingOurs, "effectMemory"),
+  reading(readingIdle, "effectIdle"),
+  reading("fastify, @fastify/session", "fastifySession"),
+  reading("hono, hono-sessions", "honoSessions"),
+  reading("koa, koa-session on a Map", "koaSession"),
+  reading("express, express-session on memorystore", "expressMemory"),
+  ...remote("Effect, HttpSession on Redis", "effectRedis", "redis"),
+  ...remote("express, express-session on connect-redis", "expressRedis", "redis"),
+  ...remote("Effect, HttpSession on PostgreSQL", "effectPostgres", "postgres"),
+  ...remote("express, express-session on connect-pg-simple", "expressPostgres", "postgres")
+]
+
+/** What is measured of each. */
+export const httpFigures = ["cpu", "user", "system", "requests", "latency50", "latency99"] as const

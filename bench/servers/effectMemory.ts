@@ -1,0 +1,4 @@
+import { MemStore } from "effect-sessions"
+import { serveEffectSession } from "./effectApp.ts"
+
+serveEffectSession(MemStore.layer)
