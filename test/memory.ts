@@ -45,6 +45,16 @@ const tokenIn = (text: string): string | undefined => {
 const secretIn = (text: string): string | undefined =>
   secretValues.find((value) => text.includes(value)) ?? tokenIn(text)
 
+// Bytes are read as the text that they may be: a list of a million numbers takes seconds, and shows no secret.
+for (const { prototype } of [Uint8Array, Buffer]) {
+  Object.defineProperty(prototype, inspect.custom, {
+    value(this: Uint8Array) {
+      return Buffer.from(this.buffer, this.byteOffset, this.byteLength).toString("latin1")
+    },
+    configurable: true
+  })
+}
+
 const show = (input: unknown): string =>
   typeof input === "string" ? input : inspect(input, { depth: 8, maxStringLength: null, maxArrayLength: null })
 
