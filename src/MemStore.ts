@@ -25,9 +25,9 @@ import {
   Stream
 } from "effect"
 import * as Cleanup from "./internal/cleanup.ts"
-import * as Entry from "./internal/entry.ts"
-import * as Eviction from "./internal/eviction.ts"
-import * as TokenMap from "./internal/tokenMap.ts"
+import * as Entry from "./internal/memory/entry.ts"
+import * as Eviction from "./internal/memory/eviction.ts"
+import * as TokenMap from "./internal/memory/tokenMap.ts"
 import { SessionStore, type SessionStoreOperations } from "./SessionStore.ts"
 
 /**
@@ -367,8 +367,8 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    * **When to use**: to bound the memory that sessions take, whatever visitors do.
    *
    * **Details**: with a capacity, a new session that is one too many evicts another. It draws four sessions, keeps the
-   * sixteen of all drawn that expire soonest, and evicts the first of them, so an expired one first. The metric `sessions_evicted` counts active sessions that had
-   * to go, and a warning says so once a minute at the most.
+   * sixteen of all drawn that expire soonest, and evicts the first of them, so an expired one first. The metric
+   * `sessions_evicted` counts active sessions that had to go, and a warning says so once a minute at the most.
    *
    * **Gotchas**: a session that was evicted has ended, and its visitor is logged out. To tell them apart, give new
    * visitors a short life and those who logged in a long one. An eviction looks at a snapshot of the store, so a store

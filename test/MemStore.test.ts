@@ -25,7 +25,7 @@ import {
 import { TestClock } from "effect/testing"
 import { MemStore, SessionStore } from "effect-sessions"
 import { SessionStoreTest } from "effect-sessions/testing"
-import { makeHash } from "../src/internal/tokenMap.ts"
+import { makeHash } from "../src/internal/memory/tokenMap.ts"
 
 const fromNow = (duration: Duration.Input) => Effect.map(DateTime.now, DateTime.addDuration(duration))
 

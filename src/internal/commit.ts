@@ -15,7 +15,7 @@ import {
 } from "./cell.ts"
 import { isUnchanged, touch } from "./envelope.ts"
 import type { SessionError } from "./errors.ts"
-import { gather, tellSaved } from "./group.ts"
+import { gather, tellSaved } from "./groupCommit.ts"
 import { changeOf, confirm, join, keysOf, leave } from "./indexes.ts"
 import { whileHeld } from "./merging.ts"
 import { asKept, done, type Found, graveEnd, longAgo, look, type Step, type Store, wait, write } from "./records.ts"

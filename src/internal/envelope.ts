@@ -2,9 +2,9 @@
  * What a session is in the store: contents to text and back.
  *
  * A session is JSON with the fields that `Session` documents. A tombstone is JSON with the id of the successor, if there
- * is one. Each
- * write of a session has an id of its own, so that no two writes are the same text: whoever finds the text of a write in
- * the store knows that it is that write, and a compare-and-set never takes a newer session for the one it expected.
+ * is one. Each write of a session has an id of its own, so that no two writes are the same text: whoever finds the text of
+ * a write in the store knows that it is that write, and a compare-and-set never takes a newer session for the one it
+ * expected.
  */
 import { Effect, Exit, Predicate, Schema } from "effect"
 import { SessionDecodeError } from "./errors.ts"

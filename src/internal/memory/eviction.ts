@@ -7,7 +7,7 @@
  * hashes has nothing to do with time, so a few in a row are as good a sample as a few at random.
  */
 import { Clock, Effect, Formatter, HashMap, Metric, Option } from "effect"
-import { sessionsSwept } from "./cleanup.ts"
+import { sessionsSwept } from "../cleanup.ts"
 import * as Entry from "./entry.ts"
 import * as TokenMap from "./tokenMap.ts"
 
