@@ -2,10 +2,10 @@
  * RedisStore on a Redis Cluster, through the cluster client of `redis`.
  */
 import { assert, layer } from "@effect/vitest"
-import { Context, DateTime, Effect, Exit, Layer, Option, Queue, Schedule, Schema, Stream } from "effect"
+import { Context, DateTime, Effect, Exit, Fiber, Layer, Option, Queue, Schedule, Schema, Stream } from "effect"
 import * as Redis from "effect/persistence/Redis"
 import { Session, SessionStore } from "effect-sessions"
-import { RedisStore } from "effect-sessions/redis"
+import { RedisEvents, RedisStore } from "effect-sessions/redis"
 import { SessionStoreTest } from "effect-sessions/testing"
 import { describeRedis, RedisCluster, redisClientOn, redisClusterClient } from "./servers.ts"
 
@@ -31,7 +31,9 @@ const commitMany = Effect.fnUntraced(function* (store: SessionStore["Service"], 
 class UserSession extends Session.Service<UserSession>()("test/UserSession", {
   schema: Schema.Struct({ userId: Schema.optionalKey(Schema.String) }),
   initial: () => ({}),
-  indexes: { user: ({ userId }) => userId }
+  indexes: { user: ({ userId }) => userId },
+  // So that only an event can have told within seconds.
+  recheckInterval: "1 minute"
 }) {}
 
 const logIn = Effect.fnUntraced(function* (userId: string) {
@@ -105,6 +107,35 @@ describeRedis("RedisStore on a cluster", () => {
         for (const token of tokens) assert.isUndefined((yield* (yield* UserSession.open(token)).get).userId)
         for (const token of others) assert.strictEqual((yield* (yield* UserSession.open(token)).get).userId, "Bob")
       }).pipe(Effect.scoped, Effect.provide(emptyStore))
+    )
+
+    it.effect(
+      "has a log-out on one server complete `ended` on another at once, whatever node either is subscribed at",
+      () =>
+        Effect.gen(function* () {
+          const { nodes } = yield* RedisCluster
+          const prefix = `${crypto.randomUUID()}:`
+          // Each server has a client, a store and a bus of its own.
+          const server = Layer.mergeAll(RedisStore.layerWith({ prefix }), RedisEvents.layer).pipe(
+            Layer.provide(redisClusterClient),
+            Layer.provide(Layer.succeed(RedisCluster, { nodes })),
+            Layer.fresh
+          )
+          const one = yield* Layer.build(server)
+          const others = yield* Effect.replicateEffect(Layer.build(server), 5)
+          for (let round = 0; round < 5; round++) {
+            const token = yield* Effect.provide(logIn("Ada"), one)
+            const waiting = yield* Effect.forEach(others, (other) =>
+              Effect.flatMap(UserSession.open(token), ({ ended }) =>
+                Effect.forkChild(ended, { startImmediately: true })
+              ).pipe(Effect.provide(other))
+            )
+            yield* Effect.sleep("100 millis")
+            yield* Effect.flatMap(UserSession.open(token), ({ destroy }) => destroy).pipe(Effect.provide(one))
+            const ends = yield* Effect.timeout(Effect.forEach(waiting, Fiber.join), "2 seconds")
+            assert.deepStrictEqual(ends, Array(5).fill("destroyed"))
+          }
+        })
     )
 
     it.effect("hears on one node what another has published", () =>

@@ -106,7 +106,8 @@ const startRedis = Effect.fnUntraced(function* (...options: ReadonlyArray<string
   yield* start
   // Paused first, so that commands are on their way when it dies.
   const kill = Effect.gen(function* () {
-    child?.kill("SIGSTOP")
+    // Not the child's own method: Deno takes a child that got any signal for dead, and would send no other.
+    if (child?.pid !== undefined) process.kill(child.pid, "SIGSTOP")
     yield* Effect.sleep("20 millis")
     yield* stop("SIGKILL")
   })
