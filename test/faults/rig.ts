@@ -23,12 +23,16 @@ export interface Rig {
 /** Longer than the timeout of docs/stores.md. */
 const longerThanTheTimeout = 1_300
 
+// A process that serves a client may be gone when its turn comes.
+const send = (pids: ReadonlyArray<number>, signal: NodeJS.Signals) =>
+  Effect.forEach(pids, (pid) => Effect.ignore(Effect.try(() => process.kill(pid, signal))), { discard: true })
+
 /** Stops processes for a while. */
 export const pause = (pids: ReadonlyArray<number>) =>
   Effect.acquireUseRelease(
-    Effect.sync(() => pids.forEach((pid) => void process.kill(pid, "SIGSTOP"))),
+    send(pids, "SIGSTOP"),
     () => Effect.sleep(longerThanTheTimeout),
-    () => Effect.sync(() => pids.forEach((pid) => void process.kill(pid, "SIGCONT")))
+    () => send(pids, "SIGCONT")
   )
 
 const moment = Effect.flatMap(Random.nextIntBetween(0, 200), (millis) => Effect.sleep(millis))
