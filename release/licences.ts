@@ -62,10 +62,15 @@ const licenceOf = (folder: string, locked: Locked): string | undefined => {
   return all.length === 0 ? undefined : all.join(" OR ")
 }
 
+/** Effect's compiler for other systems: optional, and not served by the registry that the lock file was made with. */
+const isElsewhere = (id: string, { optional, integrity }: Locked): boolean =>
+  optional === true && integrity === undefined && id.startsWith("@effect/tsgo-")
+
 /** Dictionaries of the spell-checker, which nothing is built from. */
 const exceptions = ["@cspell/dict-django@4.1.7: WTFPL", "@cspell/dict-en-common-misspellings@2.2.6: CC BY-SA 4.0"]
 
 const problems: Array<string> = []
+const elsewhere: Array<string> = []
 const packages = new Map<string, Set<string>>()
 
 for (const folder of [".", "docs", "bench", "mutation"]) {
@@ -74,6 +79,10 @@ for (const folder of [".", "docs", "bench", "mutation"]) {
     // What has no version is optional, and was never there for this system; a link is this package itself.
     if (!path.startsWith("node_modules/") || locked.link || locked.version === undefined) continue
     const id = `${path.replace(/^.*node_modules\//, "")}@${locked.version}`
+    if (isElsewhere(id, locked)) {
+      elsewhere.push(id)
+      continue
+    }
     const isTool = folder !== "." || locked.dev === true || locked.devOptional === true
     const licence = licenceOf(join(root, folder, path), locked)
     if (licence === undefined) problems.push(`${id} names no licence`)
@@ -91,6 +100,7 @@ for (const [licence, ids] of [...packages].sort(([, one], [, other]) => other.si
   const shown = isLong ? names : names.filter((name) => name.endsWith("(at run time)") || names.length <= 5)
   console.log([`${licence}: ${names.length}`, ...shown.map((name) => `  ${name}`)].join("\n"))
 }
+console.log(`Not installed and not looked at: ${elsewhere.join(", ")}`)
 if (problems.length > 0) {
   console.error(`\n${problems.join("\n")}\nSee release/licences.ts for what is allowed.`)
   process.exitCode = 1
