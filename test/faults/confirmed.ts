@@ -15,7 +15,7 @@ export type SessionInput =
   | { readonly name: "log out" }
 
 export type SessionOutput =
-  | { readonly saved: boolean; readonly tries: number; readonly token?: string }
+  | { readonly saved: boolean; readonly tries: number }
   /** `null` if the session has ended. */
   | { readonly marks: ReadonlyArray<number> | null }
   | "logged out"
@@ -40,7 +40,7 @@ export const update = Effect.fnUntraced(function* (
   const committed = Option.map(yield* Effect.retry(commit, again(mostTries - 1)), ({ token }) => Redacted.value(token))
   // Under another token it is another session, which began because this one was not there.
   const saved = Option.filter(committed, (next) => renews || next === token)
-  return { saved: Option.isSome(saved), tries, ...(renews ? { token: Option.getOrElse(saved, () => "") } : {}) }
+  return { saved: Option.isSome(saved), tries, token: Option.getOrElse(saved, () => "") }
 })
 
 export const logOut = (token: string) =>
@@ -68,6 +68,22 @@ const savedIn = ({ answer, input }: SessionOperation): boolean =>
 const marksIn = ({ answer }: SessionOperation): ReadonlyArray<number> | null | undefined =>
   typeof answer?.output === "object" && "marks" in answer.output ? answer.output.marks : undefined
 
+const triesOf = ({ answer }: SessionOperation): number | undefined =>
+  typeof answer?.output === "object" && "tries" in answer.output ? answer.output.tries : undefined
+
+/**
+ * Did the commit of another one fail meanwhile? Commits that wait for each other are saved in one write. If that has no
+ * answer, each goes on by itself, as if its own commit had failed.
+ */
+const hasFailedBeside = (operations: ReadonlyArray<SessionOperation>, { answer, called }: SessionOperation): boolean =>
+  operations.some(
+    (other) =>
+      other.input.name === "update" &&
+      (triesOf(other) ?? 2) > 1 &&
+      other.called < (answer?.at ?? Number.POSITIVE_INFINITY) &&
+      called < (other.answer?.at ?? Number.POSITIVE_INFINITY)
+  )
+
 /** No mark that was saved before a look is missing in it, and none is there more often than it was tried. */
 const checkLook = (rules: Rules, operations: ReadonlyArray<SessionOperation>, looked: SessionOperation) => {
   const marks = marksIn(looked)
@@ -76,7 +92,7 @@ const checkLook = (rules: Rules, operations: ReadonlyArray<SessionOperation>, lo
     const { answer, input } = operation
     if (input.name !== "update") continue
     const count = marks.filter((mark) => mark === input.mark).length
-    const tries = typeof answer?.output === "object" && "tries" in answer.output ? answer.output.tries : input.mostTries
+    const tries = (triesOf(operation) ?? input.mostTries) + (hasFailedBeside(operations, operation) ? 1 : 0)
     if (savedIn(operation) && (answer?.at ?? 0) < looked.called && count === 0) {
       rules.violations.push(`A confirmed change was lost:\n${show([operation, looked])}`)
     }
