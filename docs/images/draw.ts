@@ -122,9 +122,12 @@ const drawRace = (colors: Colors): string => {
 
 /** Requests a second, from docs/benchmarks.md. */
 const requests: ReadonlyArray<readonly [server: string, perSecond: number]> = [
-  ["Effect, no session", 21_795],
-  ["Effect, HttpSession on MemStore", 9_428],
-  ["express, express-session, memorystore", 3_854]
+  ["Effect, no session", 16_902],
+  ["fastify, @fastify/session", 5_790],
+  ["hono, hono-sessions", 5_570],
+  ["Effect, HttpSession on MemStore", 4_824],
+  ["koa, koa-session on a Map", 4_085],
+  ["express, express-session, memorystore", 1_810]
 ]
 
 const drawRequests = (colors: Colors): string => {
@@ -132,14 +135,14 @@ const drawRequests = (colors: Colors): string => {
   const bars = requests.flatMap(([server, perSecond], index) => {
     const y = 44 + index * 34
     const length = Math.round((perSecond / most) * 480)
-    const fill = index === 1 ? colors.good : colors.line
+    const fill = server.includes("HttpSession") ? colors.good : colors.line
     return [
       write(server, { at: [280, y + 15], fill: colors.text, anchor: "end" }),
       `<rect x="292" y="${y}" width="${length}" height="22" rx="3" fill="${fill}"/>`,
       write(perSecond.toLocaleString("en"), { at: [300 + length, y + 15], fill: colors.quiet, anchor: "start" })
     ]
   })
-  return svg(860, 156, `Requests a second: ${requests.map(([server, n]) => `${server} ${n}`).join("; ")}`, [
+  return svg(860, 54 + requests.length * 34, `Requests a second: ${requests.map(([server, n]) => `${server} ${n}`).join("; ")}`, [
     write("Requests a second", { at: [292, 26], fill: colors.quiet, anchor: "start" }),
     ...bars
   ])
