@@ -52,19 +52,19 @@ expectTypeOf(Carts.open).parameters.toEqualTypeOf<
 expectTypeOf(Carts.sessionsOf).parameter(0).toEqualTypeOf<"user">()
 expectTypeOf<typeof Carts>().toExtend<Session.ServiceClass<Carts, "app/Carts", Cart, "user">>()
 expectTypeOf(Effect.flatMap(Carts, ({ get }) => get)).toEqualTypeOf<Effect.Effect<Cart, never, Carts>>()
-Session.Service<Carts>()("app/Dates", { schema: Schema.Date, initial: () => new Date(0) })
+expectTypeOf(Session.Service<Carts>()("app/Dates", { schema: Schema.Date, initial: () => new Date(0) })).not.toBeAny()
 // @ts-expect-error: the first value is not of the schema.
-Session.Service<Carts>()("app/Ints", { schema: Schema.Int, initial: () => "none" })
+export const WrongInitial = Session.Service<Carts>()("app/Ints", { schema: Schema.Int, initial: () => "none" })
 // @ts-expect-error: a session without a schema.
-Session.Service<Carts>()("app/Ints", { initial: () => 0 })
-Session.Service<Carts>()("app/Carts", {
+export const WithoutSchema = Session.Service<Carts>()("app/Ints", { initial: () => 0 })
+export const WrongIndex = Session.Service<Carts>()("app/Carts", {
   schema: Cart,
   initial: () => ({ items: [] }),
   // @ts-expect-error: an index is a text, or nothing.
   indexes: { items: ({ items }) => items.length }
 })
 // @ts-expect-error: there is no such index.
-Carts.destroyAllOf("items", "1")
+export const unknownIndex = Carts.destroyAllOf("items", "1")
 
 // Session.ServiceClass
 type Class = Session.ServiceClass<Carts, "app/Carts", Cart, "user">
@@ -99,9 +99,9 @@ expectTypeOf<Opened["createdAt" | "deadline" | "expiry" | "issuedAt" | "usedAt"]
 declare const opened: Opened
 expectTypeOf(opened.modify(({ items }) => [items.length, { items: [] }])).toEqualTypeOf<Effect.Effect<number>>()
 // @ts-expect-error: the value is read-only.
-opened.update((cart) => Object.assign(cart, {}).items.push("1"))
+export const readOnly = opened.update((cart) => Object.assign(cart, {}).items.push("1"))
 // @ts-expect-error: an update returns a value of the schema.
-opened.update(({ items }) => items)
+export const notOfTheSchema = opened.update(({ items }) => items)
 
 // The other types of Session.
 expectTypeOf<Session.Status>().toEqualTypeOf<"unmodified" | "modified" | "destroyed" | "ended">()

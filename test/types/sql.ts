@@ -22,4 +22,4 @@ type Migration = Effect.Effect<void, SqlError.SqlError, SqlClient.SqlClient>
 expectTypeOf(SqlStore.migration).toEqualTypeOf<Migration>()
 expectTypeOf(SqlStore.migrationWith).toEqualTypeOf<(options?: Pick<SqlStoreOptions, "table">) => Migration>()
 // @ts-expect-error: a migration sweeps nothing.
-SqlStore.migrationWith({ cleanupInterval: "1 minute" })
+export const sweeping = SqlStore.migrationWith({ cleanupInterval: "1 minute" })

@@ -49,7 +49,6 @@ expectTypeOf(SessionStoreTest.suite("A store", storeOnServer, onServer)).toBeVoi
 expectTypeOf(
   SessionStoreTest.indexes("A store", (name) => (name === "" ? storeOnServer : storeOnServer), onServer)
 ).toBeVoid()
-// @ts-expect-error: nobody gives the server.
-SessionStoreTest.suite("A store", storeOnServer, it.live)
+expectTypeOf(it.live).not.toExtend<SessionStoreTest.Tester<"server">>()
 // @ts-expect-error: a layer of no store.
 SessionStoreTest.indexes("No store", layer as Layer.Layer<Visits>, it.live)
