@@ -142,10 +142,12 @@ const drawRequests = (colors: Colors): string => {
       write(perSecond.toLocaleString("en"), { at: [300 + length, y + 15], fill: colors.quiet, anchor: "start" })
     ]
   })
-  return svg(860, 54 + requests.length * 34, `Requests a second: ${requests.map(([server, n]) => `${server} ${n}`).join("; ")}`, [
-    write("Requests a second", { at: [292, 26], fill: colors.quiet, anchor: "start" }),
-    ...bars
-  ])
+  return svg(
+    860,
+    54 + requests.length * 34,
+    `Requests a second: ${requests.map(([server, n]) => `${server} ${n}`).join("; ")}`,
+    [write("Requests a second", { at: [292, 26], fill: colors.quiet, anchor: "start" }), ...bars]
+  )
 }
 
 /** Each picture by the name of its file. */
