@@ -3,7 +3,7 @@
  * moment between its call and its answer?
  *
  * The search is that of Wing and Gong, "Testing and verifying concurrent objects" (1993): whatever was called before the
- * first answer that is still to come may be next. As Lowe has it in "Testing for linearizability" (2017), what was reached
+ * first answer that is still to come may be next. As in the paper of Lowe (2017), what was reached
  * before is not searched again.
  *
  * An operation without an answer, because it failed or its caller gave up or was killed, may happen at any moment after its
