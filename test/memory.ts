@@ -169,8 +169,11 @@ around(ServerResponse.prototype, "end", (response, [body]) => {
   }
 })
 
+/** Searches all metrics. They are read at the end of a test file, when each has been counted. */
+export const lookAtMetrics: Effect.Effect<void> = Effect.map(Metric.snapshot, (metrics) => look("metric", metrics))
+
 afterAll(async () => {
-  look("metric", await Effect.runPromise(Metric.snapshot))
+  await Effect.runPromise(lookAtMetrics)
   const found = takeLeaks()
   if (found.length === 0) return
   const list = found.slice(0, 5).map(({ by, test, text }) => `by a ${by}, in "${test}":\n${text.slice(0, 2_000)}`)

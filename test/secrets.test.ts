@@ -3,11 +3,11 @@
  * of it, as it does for every other test; and the last tests plant leaks, each of which it has to find.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Option, Redacted, Schema, Stream } from "effect"
+import { Context, Effect, Layer, Metric, Option, Redacted, Schema, Stream } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
 import { HttpSession } from "effect-sessions/http"
-import { type Leak, secretValues, takeLeaks } from "./memory.ts"
+import { type Leak, lookAtMetrics, secretValues, takeLeaks } from "./memory.ts"
 import { withLog, withSpans } from "./telemetry.ts"
 
 const [note, userId] = secretValues
@@ -182,6 +182,14 @@ describe("a secret that gets out is found", () => {
       ({ token }) => Effect.withSpan(Effect.void, "open", { attributes: { token } })
     ],
     "a value that a span ends with": ["span", ({ value }) => Effect.withSpan(Effect.succeed(value), "open")],
+    "a token in an attribute of a metric": [
+      "metric",
+      // In a registry of its own, or it would be found again at the end of this file.
+      ({ token }) =>
+        Effect.andThen(Metric.update(Metric.counter("planted", { attributes: { token } }), 1), lookAtMetrics).pipe(
+          Effect.provideService(Metric.MetricRegistry, new Map())
+        )
+    ],
     "a token on the console": ["console", ({ token }) => Effect.sync(() => console.debug(token))],
     "a token in a header other than Set-Cookie": [
       "response",

@@ -86,16 +86,22 @@ const parse = (text: string): IndexRecord => {
   const revokedAt = Predicate.hasProperty(parsed, "revokedAt") ? parsed.revokedAt : undefined
   return {
     members: parsed.members.filter(isMember),
-    revokedAt: Predicate.isNumber(revokedAt) ? revokedAt : undefined
+    revokedAt: isInstant(revokedAt) ? revokedAt : undefined
   }
 }
+
+/** The latest instant that a date can be, less what is added to one here. */
+const endOfTime = 8.64e15 - revocationTime
+
+// A record that somebody damaged must not make a date that there is not.
+const isInstant = (input: unknown): input is number => Predicate.isNumber(input) && Math.abs(input) <= endOfTime
 
 const isMember = (input: unknown): input is Member =>
   Predicate.hasProperty(input, "ids") &&
   Array.isArray(input.ids) &&
   input.ids.every(Predicate.isString) &&
   Predicate.hasProperty(input, "deadline") &&
-  Predicate.isNumber(input.deadline) &&
+  isInstant(input.deadline) &&
   Predicate.hasProperty(input, "addedAt") &&
   Predicate.isNumber(input.addedAt) &&
   Predicate.hasProperty(input, "isRevoked") &&

@@ -2,7 +2,7 @@
  * All sessions of a user: found, ended and counted, whatever is under way.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, HashMap, Option, Redacted, Schema, Stream } from "effect"
+import { DateTime, Effect, HashMap, Option, Redacted, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore } from "effect-sessions"
 
@@ -50,6 +50,27 @@ describe("indexes", () => {
         assert.deepStrictEqual(yield* devicesOf("ada"), ["laptop", "phone"])
         assert.deepStrictEqual(yield* devicesOf("grace"), ["desktop"])
         assert.deepStrictEqual(yield* devicesOf("nobody"), [])
+      })
+    )
+  )
+
+  it.effect(
+    "take no instant from a damaged record that no date can be",
+    test(() =>
+      Effect.gen(function* () {
+        yield* logIn("ada", "laptop")
+        const store = yield* SessionStore
+        const record = [...HashMap.entries(yield* store.all)].find(([key]) => key.startsWith("index:"))
+        if (record === undefined) return assert.fail("no record")
+        const far = yield* DateTime.now.pipe(Effect.map(DateTime.add({ days: 1 })))
+        for (const damaged of [
+          record[1].replace(/"deadline":\d+/, '"deadline":1e300'),
+          record[1].replace('"index"', '"revokedAt":8.64e15,"index"')
+        ]) {
+          assert.notStrictEqual(damaged, record[1])
+          yield* store.commit(record[0], damaged, far)
+          assert.isTrue(Option.isSome(yield* logIn("ada", "phone")))
+        }
       })
     )
   )
