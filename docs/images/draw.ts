@@ -122,12 +122,12 @@ const drawRace = (colors: Colors): string => {
 
 /** Requests a second, from docs/benchmarks.md. */
 const requests: ReadonlyArray<readonly [server: string, perSecond: number]> = [
-  ["Effect, no session", 16_902],
-  ["fastify, @fastify/session", 5_790],
-  ["hono, hono-sessions", 5_570],
-  ["Effect, HttpSession on MemStore", 4_824],
-  ["koa, koa-session on a Map", 4_085],
-  ["express, express-session, memorystore", 1_810]
+  ["Effect, no session", 19_172],
+  ["fastify, @fastify/session", 6_155],
+  ["hono, hono-sessions", 6_135],
+  ["Effect, HttpSession on MemStore", 5_176],
+  ["koa, koa-session on a Map", 4_777],
+  ["express, express-session, memorystore", 2_198]
 ]
 
 const drawRequests = (colors: Colors): string => {
