@@ -114,7 +114,7 @@ const bench = Command.make(
   "bench",
   {
     parts: Argument.Literals("part", ["stores", "cleanup", "scale", "http", "reads", "remote"]).pipe(
-      Argument.withDescription("What to measure; everything where none is named"),
+      Argument.withDescription("What to measure; everything if none is named"),
       Argument.variadic()
     ),
     sessions: Flag.Int("sessions").pipe(

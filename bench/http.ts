@@ -1,27 +1,21 @@
 /** The part of the bench that starts servers: built, in production mode, each in a process of its own. */
-import { Console, Effect } from "effect"
+import { Console, Effect, type Layer } from "effect"
 import { isPostgresInstalled, isRedisInstalled, PostgresServer, RedisServer } from "../test/servers.ts"
 import { measureByScript } from "./child.ts"
 import { connections, type HttpPart, type HttpSubject, httpSubjects } from "./httpSubjects.ts"
 
 /** A new server for the sessions, as long as a measurement takes. */
+const withServer =
+  <Server, E>(server: Effect.Effect<{ readonly port: number }, never, Server>, layer: Layer.Layer<Server, E>) =>
+  <A, E2, R>(use: (port: number) => Effect.Effect<A, E2, R>) =>
+    Effect.provide(
+      Effect.flatMap(server, ({ port }) => use(port)),
+      layer
+    )
+
 const stores = {
-  redis: {
-    isInstalled: isRedisInstalled,
-    withPort: <A, E, R>(use: (port: number) => Effect.Effect<A, E, R>) =>
-      Effect.provide(
-        Effect.flatMap(RedisServer, ({ port }) => use(port)),
-        RedisServer.layer
-      )
-  },
-  postgres: {
-    isInstalled: isPostgresInstalled,
-    withPort: <A, E, R>(use: (port: number) => Effect.Effect<A, E, R>) =>
-      Effect.provide(
-        Effect.flatMap(PostgresServer, ({ port }) => use(port)),
-        PostgresServer.layer
-      )
-  }
+  redis: { isInstalled: isRedisInstalled, withPort: withServer(RedisServer, RedisServer.layer) },
+  postgres: { isInstalled: isPostgresInstalled, withPort: withServer(PostgresServer, PostgresServer.layer) }
 }
 
 type Built = (script: string) => string

@@ -11,7 +11,7 @@ export interface HttpSubject {
   /** `/` reads and changes the session, `/read` reads it. */
   readonly path: "/" | "/read"
   readonly hasSession: boolean
-  /** The server that keeps the sessions, where it is another process. */
+  /** The server that keeps the sessions, if it is another process. */
   readonly store: "redis" | "postgres" | undefined
 }
 
@@ -41,15 +41,15 @@ export const connections = 32
 export const plain = "Effect, no session"
 export const ours = "Effect, HttpSession on MemStore"
 
-/** What a user would take instead, with what it advises for sessions. */
-export const rivals = [
-  "fastify, @fastify/session",
-  "hono, hono-sessions",
-  "koa, koa-session on a Map",
-  "express, express-session on memorystore"
-]
+/** What a user would take instead, with what it advises for sessions, and its script. */
+const rivalScripts = {
+  "fastify, @fastify/session": "fastifySession",
+  "hono, hono-sessions": "honoSessions",
+  "koa, koa-session on a Map": "koaSession",
+  "express, express-session on memorystore": "expressMemory"
+}
+export const rivals = Object.keys(rivalScripts)
 
-export const readingOurs = "Effect, HttpSession on MemStore"
 export const readingIdle = "the same with an idle timeout"
 
 export const httpSubjects: ReadonlyArray<HttpSubject> = [
@@ -57,17 +57,11 @@ export const httpSubjects: ReadonlyArray<HttpSubject> = [
   changing("fastify, no session", "fastify", false),
   changing(plain, "effect", false),
   changing(ours, "effectMemory"),
-  changing("fastify, @fastify/session", "fastifySession"),
-  changing("hono, hono-sessions", "honoSessions"),
-  changing("koa, koa-session on a Map", "koaSession"),
-  changing("express, express-session on memorystore", "expressMemory"),
+  ...Object.entries(rivalScripts).map(([subject, script]) => changing(subject, script)),
   { ...changing(plain, "effect", false), part: "reads" },
-  reading(readingOurs, "effectMemory"),
+  reading(ours, "effectMemory"),
   reading(readingIdle, "effectIdle"),
-  reading("fastify, @fastify/session", "fastifySession"),
-  reading("hono, hono-sessions", "honoSessions"),
-  reading("koa, koa-session on a Map", "koaSession"),
-  reading("express, express-session on memorystore", "expressMemory"),
+  ...Object.entries(rivalScripts).map(([subject, script]) => reading(subject, script)),
   ...remote("Effect, HttpSession on Redis", "effectRedis", "redis"),
   ...remote("express, express-session on connect-redis", "expressRedis", "redis"),
   ...remote("Effect, HttpSession on PostgreSQL", "effectPostgres", "postgres"),

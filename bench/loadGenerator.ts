@@ -1,4 +1,4 @@
-/** Loads a server over as many connections as there are cookies: by wrk where it is installed, by autocannon where not. */
+/** Loads a server over as many connections as there are cookies: by wrk if it is installed, by autocannon if not. */
 import { execFile, spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"

@@ -43,7 +43,17 @@ import {
 } from "effect"
 import { toMillis, toMillisOrZero } from "./internal/duration.ts"
 import type { SessionError } from "./internal/errors.ts"
-import { byId, destroyAllOf, listAll, listOf, makeOpener, type Opener, open, opener } from "./internal/opening.ts"
+import {
+  byId,
+  destroyAllOf,
+  listAll,
+  listOf,
+  makeOpener,
+  type Opener,
+  type OpenOptions,
+  open,
+  opener
+} from "./internal/opening.ts"
 import { type IndexOptions, Records } from "./internal/records.ts"
 import type { Committed, Status } from "./internal/session.ts"
 import type { Ending } from "./internal/watches.ts"
@@ -52,6 +62,7 @@ import type { SessionEvent } from "./SessionEvents.ts"
 import type { SessionStore, SessionStoreError } from "./SessionStore.ts"
 
 export { SessionBusyError, SessionDecodeError, type SessionError } from "./internal/errors.ts"
+export type { OpenOptions } from "./internal/opening.ts"
 export type { Committed, Status } from "./internal/session.ts"
 export type { Ending } from "./internal/watches.ts"
 
@@ -306,17 +317,6 @@ export interface Options<A, I, Index extends string = never> {
    * How many sessions one value of an index may have. When one more begins, the oldest end. Default: any number.
    */
   readonly maxSessions?: { readonly [Name in Index]?: number | undefined } | undefined
-}
-
-/**
- * How a session is opened.
- */
-export interface OpenOptions {
-  /**
-   * Whether opening and committing the session counts as use, which keeps it from going idle. Default: `true`. With
-   * `false`, such as for polling, changes are saved all the same.
-   */
-  readonly touch?: boolean | undefined
 }
 
 /**

@@ -16,6 +16,7 @@ import { build } from "esbuild"
 import { doToBoth, makeBelow } from "./agreement.ts"
 import { increment } from "./counter.ts"
 import { withLog } from "./telemetry.ts"
+import { temporaryFolder } from "./temporary.ts"
 
 const sqlite: typeof import("node:sqlite") | undefined = process.getBuiltinModule("node:sqlite")
 const isMissing = sqlite === undefined
@@ -35,11 +36,6 @@ const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.me
 const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
 const inAYear = Effect.map(DateTime.now, DateTime.add({ years: 1 }))
 const anHourAgo = Effect.map(DateTime.now, DateTime.subtract({ hours: 1 }))
-
-const temporaryFolder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "sessions-"))),
-  (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
-)
 
 /** Where a file of sessions may be, in a folder of its own. */
 const temporaryFile = Effect.map(temporaryFolder, (folder) => join(folder, "sessions.db"))

@@ -5,9 +5,9 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { once } from "node:events"
 import { existsSync } from "node:fs"
-import { chown, mkdtemp, readdir, readFile, rm } from "node:fs/promises"
+import { chown, readdir, readFile } from "node:fs/promises"
 import { createServer } from "node:net"
-import { tmpdir, userInfo } from "node:os"
+import { userInfo } from "node:os"
 import { delimiter, join } from "node:path"
 import { promisify } from "node:util"
 import { NodeRedis } from "@effect/platform-node"
@@ -17,6 +17,7 @@ import { Context, Effect, Layer, Schedule, type Scope } from "effect"
 import * as Redis from "effect/persistence/Redis"
 import * as SqlClient from "effect/sql/SqlClient"
 import { createCluster, type RedisClusterOptions } from "redis"
+import { temporaryFolder } from "./temporary.ts"
 
 const run = promisify(execFile)
 
@@ -44,11 +45,6 @@ const freePort = Effect.tryPromise(async () => {
   }
   return port
 }).pipe(Effect.retry({ times: 20 }), Effect.orDie)
-
-const temporaryFolder = Effect.acquireRelease(
-  Effect.promise(() => mkdtemp(join(tmpdir(), "sessions-"))),
-  (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true }))
-)
 
 const debianPostgres = "/usr/lib/postgresql"
 

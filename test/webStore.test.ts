@@ -1,8 +1,6 @@
 /**
  * The example application on each of its stores, chosen as its user would.
  */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
 import { assert, describe, it } from "@effect/vitest"
@@ -11,6 +9,7 @@ import { HttpRouter } from "effect/http"
 import { Routes } from "../examples/web/Routes.ts"
 import { Store } from "../examples/web/Store.ts"
 import { describePostgres, describeRedis, PostgresServer, RedisServer } from "./servers.ts"
+import { temporaryFolder } from "./temporary.ts"
 
 const start = (environment: Record<string, string>) =>
   Effect.acquireRelease(
@@ -59,10 +58,7 @@ if (!hasSqlite) console.warn(`Skipped: the example on SQLite, for want of node:s
 describe("the example on SQLite", () => {
   it.live.skipIf(!hasSqlite)("keeps its sessions when it starts anew", () =>
     Effect.gen(function* () {
-      const folder = yield* Effect.acquireRelease(
-        Effect.sync(() => mkdtempSync(join(tmpdir(), "sessions-"))),
-        (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
-      )
+      const folder = yield* temporaryFolder
       assert.isTrue(yield* survivesRestart({ SESSION_STORE: "sqlite", SQLITE_FILE: join(folder, "sessions.db") }))
     })
   )

@@ -10,8 +10,14 @@ import { Handle } from "./session.ts"
 import { makeEnded, makeNew, makeStored, type State } from "./state.ts"
 import { hashToken, isToken } from "./token.ts"
 
-interface OpenOptions {
-  /** Whether this counts as use. Default: `true`. */
+/**
+ * How a session is opened.
+ */
+export interface OpenOptions {
+  /**
+   * Whether opening and committing the session counts as use, which keeps it from going idle. Default: `true`. With
+   * `false`, such as for polling, changes are saved all the same.
+   */
   readonly touch?: boolean | undefined
 }
 

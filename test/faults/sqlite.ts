@@ -1,13 +1,13 @@
 /** Processes that work on one file of sessions, of which some are killed, or stand still for a while. */
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
-import { mkdtemp, readFile, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
+import { readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Context, Effect, Layer, Random } from "effect"
 import { SessionStore } from "effect-sessions"
 import { SqliteStore } from "effect-sessions/sqlite"
+import { temporaryFolder } from "../temporary.ts"
 import { type AnyEntry, type PlantedFault, prepare, type Run } from "./clients.ts"
 import { type Fault, pause } from "./rig.ts"
 import { begin, clockAhead, judge, lastLook, type RunOptions } from "./run.ts"
@@ -21,11 +21,6 @@ export interface Task extends Run {
   readonly clockAhead: number
   readonly planted?: PlantedFault | undefined
 }
-
-const temporaryFolder = Effect.acquireRelease(
-  Effect.promise(() => mkdtemp(join(tmpdir(), "sessions-"))),
-  (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true }))
-)
 
 const program = fileURLToPath(new URL("sqliteClient.ts", import.meta.url))
 

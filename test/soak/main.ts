@@ -5,9 +5,7 @@
  * the server is closed, no handle, timer or fiber may be left. Times are printed, not judged: the machine may do other work.
  */
 import { type ChildProcess, fork } from "node:child_process"
-import { mkdtemp, rm } from "node:fs/promises"
 import { createServer } from "node:http"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { setImmediate, setTimeout } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
@@ -16,6 +14,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, Layer, Metric, Queue, Stream } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { MemStore, SessionStore } from "effect-sessions"
+import { temporaryFolder } from "../temporary.ts"
 import { plantedLeaks, routes } from "./application.ts"
 import type { Command, Report } from "./visitors.ts"
 
@@ -34,11 +33,6 @@ const minutes = Number(values.minutes)
 const warmUp = Math.min(2, minutes / 4)
 const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000_000) : Number(values.seed)
 const planted = plantedLeaks.find((leak) => leak === values.planted)
-
-const temporaryFolder = Effect.acquireRelease(
-  Effect.promise(() => mkdtemp(join(tmpdir(), "sessions-"))),
-  (folder) => Effect.promise(() => rm(folder, { recursive: true, force: true }))
-)
 
 const inFile = Layer.unwrap(
   Effect.gen(function* () {
