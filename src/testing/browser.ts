@@ -40,7 +40,10 @@ export interface Browser extends HttpClient.HttpClient {
   /** The cookies that the browser has, without those that have expired by the `Clock`. */
   readonly cookies: Effect.Effect<ReadonlyArray<Cookies.Cookie>>
 
-  /** The jar itself, to plant or steal a cookie. It may hold cookies that have expired, which are never sent. */
+  /**
+   * The jar itself, to plant or steal a cookie. It may hold cookies that have expired, which are never sent. A cookie that
+   * you make yourself needs a `domain`, such as `localhost`. To send one with a single request, set the header `cookie`.
+   */
   readonly jar: Ref.Ref<ReadonlyArray<Cookies.Cookie>>
 
   /** Closes the browser and opens it again: it forgets the cookies that have no expiry. */
@@ -181,6 +184,9 @@ export type Requires<R> =
  * they mean in Chromium: `http://localhost` counts as secure, any other `http:` does not. A request says that it comes
  * from a page of the site; to send one from another site, set the header `sec-fetch-site: cross-site`. The browser then
  * keeps `Strict` cookies back, and also `Lax` ones if it is not a GET.
+ *
+ * The `cookies` of a response are those that it sets. For the lines of `Set-Cookie` as they stand, ask
+ * `HttpClientResponse.toWeb(response)` for its headers.
  *
  * **Gotchas**: a redirect is returned and not followed; for that, use `HttpClient.followRedirects(browser)`. It knows no
  * list of public suffixes, and runs no scripts.
