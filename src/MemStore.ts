@@ -324,7 +324,7 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    * sweep before it. If the interval is zero, negative or infinite, there is no cleanup. The cleanup ends when the
    * scope closes or `stopCleanup` is called.
    *
-   * **Errors**: dies with a `TypeError` that names the value where the interval is no duration at all.
+   * **Errors**: dies with a `TypeError` that names the value if the interval is not a duration.
    *
    * @example
    * ```ts
@@ -406,7 +406,7 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
    * Provides `MemStore` and `SessionStore` from one store whose cleanup runs at the given interval. See
    * {@link MemStore.makeWithCleanupInterval} for the details. Each call makes a new layer, and so a new store.
    *
-   * **Errors**: dies with a `TypeError` that names the value where the interval is no duration at all.
+   * **Errors**: dies with a `TypeError` that names the value if the interval is not a duration.
    *
    * @example
    * ```ts
