@@ -134,7 +134,7 @@ describe("under the hood of the example", () => {
       yield* logIn(browser)
       yield* logIn(other)
       const { text } = yield* read(browser, "/account")
-      const id = /opens nothing\s+([\w-]{43})\n/.exec(text)?.[1] ?? assert.fail("no key")
+      const id = /opens nothing\.\s+([\w-]{43})\n/.exec(text)?.[1] ?? assert.fail("no key")
       const held = Option.getOrThrow(yield* SessionStore.use((store) => store.find(id)))
       assert.include(text, JSON.stringify(JSON.parse(held), undefined, 2))
       assert.notInclude(held, "Welcome")
@@ -204,8 +204,9 @@ describe("an open page of the example", () => {
       Effect.gen(function* () {
         const browser = yield* open
         yield* logIn(browser)
+        yield* TestClock.adjust("6 days")
         const told = yield* follow(browser, path)
-        yield* TestClock.adjust("8 days")
+        yield* TestClock.adjust("2 days")
         assert.isTrue((yield* Fiber.join(told)).endsWith("event: ended\ndata: expired\n\n"))
       }).pipe(Effect.provide(store))
     )

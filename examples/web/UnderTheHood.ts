@@ -27,7 +27,7 @@ const inStore = Effect.gen(function* () {
   }
   const { name } = yield* session.get
   const count = name === undefined ? 0 : yield* Stream.runCount(UserSession.sessionsOf("user", name))
-  return html`<dt>The key in the store: the SHA-256 of the cookie’s value, which opens nothing</dt>
+  return html`<dt>The key in the store: the SHA-256 of the cookie’s value. It opens nothing.</dt>
 <dd><code>${id.value}</code></dd>
 <dt>What the store holds under that key</dt>
 <dd><pre>${JSON.stringify(JSON.parse(held.value), undefined, 2)}</pre></dd>
@@ -40,9 +40,9 @@ export const underTheHood = Effect.fnUntraced(function* (response: HttpServerRes
   return html`<details open>
 <summary>Under the hood</summary>
 <dl>
-<dt>The cookie that your browser sent: no script can read it, and no other site has it sent with a form</dt>
+<dt>The cookie that your browser sent. No script can read it, and no form of another site carries it.</dt>
 <dd><code>${(yield* cookieIn) ?? "none"}</code></dd>
-<dt>Set-Cookie in this response: only if the browser needs it</dt>
+<dt>Set-Cookie in this response. It is there only if the browser needs it.</dt>
 <dd><code>${setCookieIn(response) ?? "none"}</code></dd>
 ${yield* inStore}
 </dl>
