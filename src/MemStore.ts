@@ -1,11 +1,11 @@
 /**
  * An in-memory session store, provided as a Layer.
  *
- * The state is one `Ref` of a persistent `HashMap`. Every operation is one read or one atomic update of it, and who has
- * read it holds a consistent snapshot. Expired sessions are never found; a scoped cleanup fiber sweeps them out of
- * memory a page of the snapshot at a time, so that a sweep over a million sessions does not stall the server.
+ * The state is one `Ref` of a persistent `HashMap`. Every operation is one read or one atomic update of it, so every
+ * reader has a consistent snapshot. Expired sessions are never found. A scoped cleanup fiber removes them from memory
+ * one page of the snapshot at a time, so a sweep over a million sessions does not stall the server.
  *
- * The vocabulary is that of Go's [scs/memstore](https://github.com/alexedwards/scs/tree/master/memstore).
+ * The names follow Go's [scs/memstore](https://github.com/alexedwards/scs/tree/master/memstore).
  *
  * @module
  */
@@ -31,7 +31,8 @@ import * as TokenMap from "./internal/memory/tokenMap.ts"
 import { SessionStore, type SessionStoreOperations } from "./SessionStore.ts"
 
 /**
- * What a {@link MemStore} can do: the operations of every session store, which cannot fail here, and two of its own.
+ * What a {@link MemStore} can do: the operations of every session store, which cannot fail here, plus `size` and
+ * `stopCleanup`.
  *
  * **When to use**: as the type of a parameter. To use the store, ask for the tag {@link MemStore}.
  *
@@ -46,20 +47,20 @@ import { SessionStore, type SessionStoreOperations } from "./SessionStore.ts"
  */
 export interface MemStoreOperations extends SessionStoreOperations<never> {
   /**
-   * The number of sessions held in memory, those expired and not yet swept included.
+   * The number of sessions in memory, including expired ones that are not swept yet.
    */
   readonly size: Effect.Effect<number>
 
   /**
-   * Stops the cleanup, also in the middle of a sweep, and returns when it has ended. The store goes on working: expired
-   * sessions are still never found, but stay in memory. A no-op where no cleanup runs; safe to call again, and from
-   * several fibers at once.
+   * Stops the cleanup, even in the middle of a sweep, and returns when it has ended. The store keeps working: expired
+   * sessions are still never found, but they stay in memory. A no-op if no cleanup runs. Safe to call more than once,
+   * and from several fibers at the same time.
    */
   readonly stopCleanup: Effect.Effect<void>
 }
 
 /**
- * How {@link MemStore.layerWith} makes a store.
+ * The options of {@link MemStore.layerWith}.
  *
  * @example
  * ```ts
@@ -70,24 +71,24 @@ export interface MemStoreOperations extends SessionStoreOperations<never> {
  */
 export interface MemStoreOptions {
   /**
-   * The time from the start to the first sweep, and from the end of each to the next. Zero, a negative or an infinite
-   * interval means no cleanup.
+   * The time from the start to the first sweep, and from the end of each sweep to the next. If it is zero, negative or
+   * infinite, there is no cleanup.
    *
    * @default "1 minute"
    */
   readonly cleanupInterval?: Duration.Input | undefined
 
   /**
-   * The most sessions that the store holds, a positive integer, or `Infinity` for as many as come. Expired sessions count
-   * until they are swept. A new session that is one too many evicts another: of sixteen candidates, the one that expires
-   * soonest.
+   * The most sessions that the store holds: a positive integer, or `Infinity` for no limit. Expired sessions count
+   * until they are swept. When the store is full, a new session evicts another: of sixteen candidates, the one that
+   * expires soonest.
    *
    * @default Infinity
    */
   readonly capacity?: number | undefined
 }
 
-/** A store: its sessions, the hash that they are kept under, and the bound on them, if there is one. */
+/** A store: its sessions, the hash function of its map, and the limit on their number, if there is one. */
 interface Memory {
   readonly state: Ref.Ref<TokenMap.TokenMap>
   readonly hash: TokenMap.Hash
@@ -95,7 +96,7 @@ interface Memory {
 }
 
 const find = (self: Memory, token: string): Effect.Effect<Option.Option<string>> =>
-  // In one step of the fiber: a pipeline of `Clock` and `Ref` takes as long as the look-up itself.
+  // In one step of the fiber, because a pipeline of `Clock` and `Ref` takes as long as the look-up itself.
   Effect.withFiberSucceed((fiber) => {
     const entry = TokenMap.get(Ref.getUnsafe(self.state), self.hash, token)
     return Option.isSome(entry) && Entry.isActive(entry.value, fiber.getRef(Clock.Clock).currentTimeMillisUnsafe())
@@ -103,14 +104,14 @@ const find = (self: Memory, token: string): Effect.Effect<Option.Option<string>>
       : Option.none()
   })
 
-/** Updates the sessions in one atomic step that knows the time. */
+/** Updates the sessions in one atomic step, given the current time. */
 const update = <A>(
   self: Memory,
   f: (sessions: TokenMap.TokenMap, now: number) => readonly [A, TokenMap.TokenMap]
 ): Effect.Effect<A> =>
   Clock.clockWith((clock) => Ref.modify(self.state, (sessions) => f(sessions, clock.currentTimeMillisUnsafe())))
 
-/** Adds or overwrites a session. If that is one too many, another one goes. */
+/** Adds or overwrites a session. If the store is full, another session goes. */
 const put = (
   { hash, bound }: Memory,
   sessions: TokenMap.TokenMap,
@@ -119,17 +120,17 @@ const put = (
   now: number
 ): TokenMap.TokenMap => {
   if (bound === undefined || HashMap.size(sessions) < bound.capacity) return TokenMap.set(sessions, hash, token, entry)
-  // In one mutation, so that what both of them change of the tree is copied once.
+  // In one mutation, so the nodes that both steps change are copied only once.
   return HashMap.mutate(sessions, (current) => {
     TokenMap.set(current, hash, token, entry)
     if (HashMap.size(current) <= bound.capacity) return
-    // A session that nobody can find takes no place of one that somebody can.
+    // An expired session must not push out an active one.
     const evicted = Entry.isActive(entry, now) ? Eviction.evict(bound, sessions, hash, now) : token
     TokenMap.remove(current, hash, evicted)
   })
 }
 
-/** Says in metrics and logs what an update evicted. */
+/** Reports in metrics and logs what an update evicted. */
 const reported = <A>({ bound }: Memory, updated: Effect.Effect<A>): Effect.Effect<A> =>
   bound === undefined ? updated : Effect.tap(updated, Eviction.report(bound))
 
@@ -150,7 +151,7 @@ const create = (self: Memory, token: string, data: string, expiry: DateTime.Date
 
 const commit = (self: Memory, token: string, data: string, expiry: DateTime.DateTime): Effect.Effect<void> => {
   const entry = Entry.make(data, DateTime.toEpochMillis(expiry))
-  // Without a bound it makes no difference what the time is.
+  // Without a limit on the number of sessions, the time is not needed.
   return self.bound === undefined
     ? Ref.update(self.state, (sessions) => TokenMap.set(sessions, self.hash, token, entry))
     : reported(
@@ -172,7 +173,7 @@ const replace = (
     if (Option.isNone(held) || !Entry.isActive(held.value, now) || !Entry.hasData(held.value, expected)) {
       return [false, sessions]
     }
-    // Nobody can find it any more: what was compared and deleted takes no memory until the next sweep.
+    // With an expiry in the past this is a compare-and-delete: free the memory now, not at the next sweep.
     return [
       true,
       Entry.isActive(entry, now)
@@ -182,15 +183,16 @@ const replace = (
   })
 }
 
-// Small, for whoever asks while a sweep runs waits for a page at the most: with finds going on all the while, 99 of 100 of
-// their waits are 2.2 ms with pages of 128, 1.1 ms with 64 and 0.6 ms with 32, for a sweep that takes twice as long.
+// Small, because a request that arrives during a sweep waits for one page at most. Under constant finds, the 99th
+// percentile of that wait is 2.2 ms with pages of 128, 1.1 ms with 64 and 0.6 ms with 32, and the sweep takes twice as
+// long.
 //
-// A page also ends with the millisecond it began in. Each array that is made, V8 may answer with ten milliseconds of its
-// marking, and a page of them would be a stall. Measured with `all` over a million sessions in pages of 128, the longest
-// three turns in CPU time: 192, 148 and 138 ms without that, 31, 21 and 17 ms with it.
+// A page also ends with the millisecond in which it began. Any allocation may trigger about 10 ms of V8 marking, so a
+// page of allocations could be a stall. Measured with `all` over a million sessions in pages of 128, the longest three
+// turns in CPU time took 192, 148 and 138 ms without this rule, and 31, 21 and 17 ms with it.
 const pageSize = 32
 
-/** What `pick` makes of the sessions of a snapshot, a page at a time, with a turn of the event loop before each. */
+/** Maps the sessions of a snapshot with `pick`, one page at a time, and yields to the event loop before each page. */
 const pages = <A>(
   sessions: TokenMap.TokenMap,
   pick: (token: string, entry: Entry.Entry) => A | undefined
@@ -223,7 +225,7 @@ const entries = (self: Memory): Stream.Stream<readonly [token: string, data: str
     )
   )
 
-/** Removes those of the sessions that are expired still, and not committed anew, and says how many. */
+/** Removes those sessions that are still expired, not the ones committed again since, and returns how many. */
 const removeExpired = (self: Memory, tokens: ReadonlyArray<string>, now: number): Effect.Effect<number> =>
   Ref.modify(self.state, (sessions) => {
     const remaining = HashMap.mutate(sessions, (current) => {
@@ -235,7 +237,7 @@ const removeExpired = (self: Memory, tokens: ReadonlyArray<string>, now: number)
     return [HashMap.size(sessions) - HashMap.size(remaining), remaining]
   })
 
-/** Removes what has expired, and says how many that were. */
+/** Removes all expired sessions, and returns how many there were. */
 const sweep = (self: Memory): Effect.Effect<number> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
     const expired = pages(Ref.getUnsafe(self.state), (token, entry) => (Entry.isActive(entry, now) ? undefined : token))
@@ -293,11 +295,11 @@ const layerOf = (store: Effect.Effect<MemStoreOperations, never, Scope.Scope>): 
  * An in-memory session store: its service tag, its constructors and its layers.
  *
  * **When to use**: for one server process whose sessions need not survive a restart, and for tests. The layers provide
- * both `MemStore` and `SessionStore`, from one instance: ask for `SessionStore` where sessions are used, and for
- * `MemStore` where `size` or `stopCleanup` is wanted.
+ * both `MemStore` and `SessionStore`, from one instance. Ask for `SessionStore` to use sessions, and for `MemStore` if
+ * you need `size` or `stopCleanup`.
  *
- * **Gotchas**: two builds of a layer are two stores that know nothing of each other; one layer value, shared, is one
- * store. So keep one value, such as `MemStore.layer`, and provide it once, around the whole application.
+ * **Gotchas**: if a layer is built twice, you get two stores that share nothing. Keep one layer value, such as
+ * `MemStore.layer`, and provide it once, around the whole application.
  *
  * @example
  * ```ts
@@ -318,11 +320,11 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
   /**
    * Makes a store in the current scope whose cleanup runs at the given interval.
    *
-   * **Details**: the first sweep comes one interval after the start, each further one an interval after the end of the
-   * one before. An interval of zero, a negative or an infinite one means no cleanup. The cleanup ends when the scope
-   * closes or `stopCleanup` is called.
+   * **Details**: the first sweep runs one interval after the start, and each later one an interval after the end of the
+   * sweep before it. If the interval is zero, negative or infinite, there is no cleanup. The cleanup ends when the
+   * scope closes or `stopCleanup` is called.
    *
-   * **Errors**: dies with a `TypeError` that names the value where the interval is no duration at all.
+   * **Errors**: dies with a `TypeError` that names the value if the interval is not a duration.
    *
    * @example
    * ```ts
@@ -342,8 +344,8 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
   ): Effect.Effect<MemStore["Service"], never, Scope.Scope> => makeStore(interval, Number.POSITIVE_INFINITY)
 
   /**
-   * Makes a store in the current scope whose cleanup runs every minute, the default of scs/memstore. See
-   * {@link MemStore.makeWithCleanupInterval} for the rest.
+   * Makes a store in the current scope whose cleanup runs every minute, as in scs/memstore. See
+   * {@link MemStore.makeWithCleanupInterval} for the details.
    *
    * @example
    * ```ts
@@ -361,18 +363,19 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
   )
 
   /**
-   * Provides `MemStore` and `SessionStore` from one store that is made with the given options. Each call makes another
-   * layer, and so another store.
+   * Provides `MemStore` and `SessionStore` from one store with the given options. Each call makes a new layer, and so a
+   * new store.
    *
-   * **When to use**: to bound the memory that sessions take, whatever visitors do.
+   * **When to use**: to limit the memory that sessions take, no matter what visitors do.
    *
-   * **Details**: with a capacity, a new session that is one too many evicts another. It draws four sessions, keeps the
-   * sixteen of all drawn that expire soonest, and evicts the first of them, so an expired one first. The metric
-   * `sessions_evicted` counts active sessions that had to go, and a warning says so once a minute at the most.
+   * **Details**: when a store with a capacity is full, each new session evicts another. An eviction draws four
+   * sessions, keeps the sixteen of all drawn so far that expire soonest, and removes the first of them, so an expired
+   * one if there is one. The metric `sessions_evicted` counts the active sessions that were evicted, and a warning is
+   * logged at most once a minute.
    *
-   * **Gotchas**: a session that was evicted has ended, and its visitor is logged out. To tell them apart, give new
-   * visitors a short life and those who logged in a long one. An eviction looks at a snapshot of the store, so a store
-   * that evicts takes up to twice the memory of its sessions.
+   * **Gotchas**: an evicted session has ended, and its visitor is logged out. To protect users who have logged in, give
+   * them a long expiry and new visitors a short one. An eviction works on a snapshot of the store, so a store that
+   * evicts takes up to twice the memory of its sessions.
    *
    * **Errors**: dies with a `TypeError` that names the value if the capacity is not a positive integer or `Infinity`, or
    * the interval is not a duration.
@@ -400,10 +403,10 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
   }: MemStoreOptions): Layer.Layer<MemStore | SessionStore> => layerOf(makeStore(cleanupInterval, capacity))
 
   /**
-   * Provides `MemStore` and `SessionStore` from one store whose cleanup runs at the given interval, as
-   * {@link MemStore.makeWithCleanupInterval} has it. Each call makes another layer, and so another store.
+   * Provides `MemStore` and `SessionStore` from one store whose cleanup runs at the given interval. See
+   * {@link MemStore.makeWithCleanupInterval} for the details. Each call makes a new layer, and so a new store.
    *
-   * **Errors**: dies with a `TypeError` that names the value where the interval is no duration at all.
+   * **Errors**: dies with a `TypeError` that names the value if the interval is not a duration.
    *
    * @example
    * ```ts
@@ -432,11 +435,11 @@ export class MemStore extends Context.Service<MemStore, MemStoreOperations>()("e
   static readonly layer: Layer.Layer<MemStore | SessionStore> = MemStore.layerWithCleanupInterval(defaultInterval)
 
   /**
-   * Provides `MemStore` and `SessionStore` from one store whose cleanup interval comes from the configuration, and its
-   * capacity too if you name one.
+   * Provides `MemStore` and `SessionStore` from one store that takes its cleanup interval from the configuration, and
+   * its capacity too if you name one.
    *
-   * **Errors**: fails with a `ConfigError` if the configuration lacks one of these values, or has one of another type.
-   * Dies as {@link MemStore.layerWith} does if the capacity is an integer, but not a positive one.
+   * **Errors**: fails with a `ConfigError` if one of these values is missing or has the wrong type. If the capacity is
+   * an integer but not positive, it dies as {@link MemStore.layerWith} does.
    *
    * @example
    * ```ts

@@ -1,8 +1,9 @@
 /**
  * What happens to sessions: for audit logs, and for `ended` of every session.
  *
- * An event is a hint. It is published after the store confirmed, at most once, and possibly never, such as after a crash.
- * Depend on none of them: `ended` looks at the store by itself, and an event only makes it look sooner.
+ * An event is a hint. It is published after the store has confirmed the change, at most once, and possibly never, for
+ * example after a crash. Do not depend on events: `ended` checks the store by itself, and an event only makes it check
+ * sooner.
  *
  * Without a layer, events reach every listener in this process. `RedisEvents` of `effect-sessions/redis` carries them to
  * every server.
@@ -12,13 +13,13 @@
 import { Context } from "effect"
 
 /**
- * What happened to a session, by its class and its public id, which opens nothing:
+ * What happened to a session, with its class and its public id, which opens nothing:
  *
- * - `Created`: a first commit added it.
- * - `Renewed`: it took over from the session with the id `former`, whose token was renewed or which was merged into it.
+ * - `Created`: it was committed for the first time.
+ * - `Renewed`: it replaced the session with the id `former`, which was renewed or merged into it.
  * - `Destroyed`: it was ended by a log-out, by `destroyAllOf` or by `maxSessions`.
  *
- * No event says that a session has expired, since nothing runs when it does.
+ * There is no event for an expired session, because nothing runs when it expires.
  *
  * @example
  * ```ts
@@ -42,14 +43,14 @@ export type SessionEvent =
 /**
  * Carries events from publishers to listeners.
  *
- * **When to use**: to carry events between servers by something other than Redis. `SessionEvents.make` makes one
- * for this process that you can build on.
+ * **When to use**: to carry events between servers by something other than Redis. `SessionEvents.make` makes a bus for
+ * this process that you can build on.
  */
 export interface SessionEventBus {
   /**
-   * Publishes an event. It is called during a commit, so it must return at once: queue whatever takes time, such as
-   * sending it to another server, and drop it if the queue is full. If it throws, a warning is logged, and the commit
-   * goes on.
+   * Publishes an event. It is called during a commit, so it must return immediately: queue slow work, such as sending
+   * the event to another server, and drop it if the queue is full. If it throws, a warning is logged, and the commit
+   * continues.
    */
   readonly publish: (event: SessionEvent) => void
   /** Calls a listener with every event from now on, until you call the function that it returns. */
@@ -69,11 +70,11 @@ const make = (): SessionEventBus => {
           failure ??= { error }
         }
       }
-      // After all were told.
+      // Only after every listener was called.
       if (failure !== undefined) throw failure.error
     },
     listen: (listener) => {
-      // A function of its own, so that one may listen twice.
+      // Wrapped, so the same function can listen twice.
       const own = (event: SessionEvent) => listener(event)
       listeners.add(own)
       return () => {
@@ -84,12 +85,12 @@ const make = (): SessionEventBus => {
 }
 
 /**
- * The bus of session events. Without a layer, it is one for the whole process.
+ * The bus of session events. Without a layer, the whole process shares one.
  *
- * **When to use**: to provide another bus, such as one that reaches other servers. To follow the sessions of a class, use
- * its stream `events`.
+ * **When to use**: to provide another bus, such as one that reaches other servers. To follow the sessions of a class,
+ * use its `events` stream.
  *
- * **Gotchas**: provide it to the whole application, and not only to the store: a session uses the bus of the code that
+ * **Gotchas**: provide it to the whole application, not only to the store. A session uses the bus of the code that
  * commits it, destroys it or waits for it.
  *
  * @example
@@ -114,7 +115,7 @@ const make = (): SessionEventBus => {
  *   return heard
  * })
  *
- * // A bus of its own, as for a test.
+ * // A separate bus, as in a test.
  * const layer = Layer.merge(MemStore.layer, Layer.sync(SessionEvents, SessionEvents.make))
  *
  * await Effect.runPromise(Effect.provide(program, layer)) // => ["Created", "Destroyed"]

@@ -1,9 +1,9 @@
 /**
  * The contract between an application and the place that keeps its sessions: text under a token until an expiry.
  *
- * `SessionStore` is the tag that every store provides. An application that asks for it runs on any store, and moves
- * from one to another by changing one layer. A store never looks inside the text and knows nothing of schemas, cookies
- * or HTTP. `SessionStore.make` builds the service of a store from its primitives.
+ * `SessionStore` is the tag that every store provides. An application that asks for it runs on any store: to switch
+ * stores, change one layer. A store never looks inside the text, and does not know about schemas, cookies or HTTP.
+ * `SessionStore.make` builds the service of a store from its primitives.
  *
  * @module
  */
@@ -11,18 +11,18 @@ import type { DateTime } from "effect"
 import { Context, Effect, HashMap, type Option, Schema, Stream } from "effect"
 
 /**
- * What only a store itself knows how to do. {@link SessionStore.make} derives the rest of the service from it.
+ * The operations that each store has to implement. {@link SessionStore.make} derives the rest of the service from them.
  *
- * A session is **active** while `now <= expiry`, by Effect's `Clock`, and expired from then on. All operations agree on
- * this. If the server behind a store removes expired sessions itself, as Redis does, the clock of that server decides.
+ * A session is **active** while `now <= expiry`, by Effect's `Clock`, and expired after that, for every operation. If
+ * the server behind a store removes expired sessions itself, as Redis does, the clock of that server decides.
  *
- * Tokens and data are well-formed strings of any length: `SessionStore.make` lets no others through. To keep binary
- * data, encode it with `effect/encoding/Base64`.
+ * Tokens and data are well-formed strings of any length: `SessionStore.make` rejects all others. To store binary data,
+ * encode it with `effect/encoding/Base64`.
  *
  * **When to use**: to write a store of your own.
  *
- * `E` is the error of a system failure, `never` for a store in memory. An unknown, expired or malformed token is not a
- * failure for any operation.
+ * `E` is the error of a system failure; it is `never` for a store in memory. An unknown, expired or malformed token is
+ * not a failure, for any operation.
  */
 export interface SessionStorePrimitives<out E = SessionStoreError> {
   /**
@@ -31,25 +31,25 @@ export interface SessionStorePrimitives<out E = SessionStoreError> {
   readonly find: (token: string) => Effect.Effect<Option.Option<string>, E>
 
   /**
-   * Adds a session unless an active one has this token, and says whether it did. Atomic: of many calls at once for one
-   * token, exactly one adds. An expired session does not count, and gives up its place.
+   * Adds a session unless an active one has this token, and returns whether it did. Atomic: of many simultaneous calls
+   * for one token, exactly one succeeds. An expired session does not count, and is overwritten.
    *
    * **When to use**: to add a session without the risk of overwriting another.
    */
   readonly create: (token: string, data: string, expiry: DateTime.DateTime) => Effect.Effect<boolean, E>
 
   /**
-   * Adds a session, or overwrites data and expiry of the one that is there. An expiry in the past is allowed: such a
+   * Adds a session, or overwrites the data and expiry of an existing one. An expiry in the past is allowed: such a
    * session is never found.
    */
   readonly commit: (token: string, data: string, expiry: DateTime.DateTime) => Effect.Effect<void, E>
 
   /**
-   * Compare-and-set, atomic: writes data and expiry only if the session is active and its data equals `expected`, and
-   * says whether it did. With an expiry in the past, this is a compare-and-delete.
+   * An atomic compare-and-set: writes data and expiry only if the session is active and its data equals `expected`, and
+   * returns whether it did. With an expiry in the past, this is a compare-and-delete.
    *
-   * **When to use**: to change a session that others may change at the same time. On `false`, find it again, apply the
-   * change to what you found and try again. If it is no longer found, it has ended, and nothing should be written.
+   * **When to use**: to change a session that others may change at the same time. On `false`, find it again, apply your
+   * change to what you found, and retry. If you no longer find it, the session has ended: write nothing.
    */
   readonly replace: (
     token: string,
@@ -59,32 +59,32 @@ export interface SessionStorePrimitives<out E = SessionStoreError> {
   ) => Effect.Effect<boolean, E>
 
   /**
-   * Removes a session at once. An unknown token is a no-op.
+   * Removes a session immediately. A no-op if the token is unknown.
    */
   readonly delete: (token: string) => Effect.Effect<void, E>
 
   /**
-   * Token and data of every session that is active when the stream begins, each token once, in no particular order. A
-   * session may expire before a slow consumer comes to it.
+   * The token and data of every session that is active when the stream begins, each token once, in no particular order.
+   * A session may expire before a slow consumer reaches it.
    */
   readonly entries: Stream.Stream<readonly [token: string, data: string], E>
 }
 
 /**
- * What every session store can do: its {@link SessionStorePrimitives}, and what is derived from them.
+ * What every session store can do: its {@link SessionStorePrimitives}, and the operations derived from them.
  *
  * **When to use**: as a type. To use a store, ask for the tag {@link SessionStore}.
  *
- * **Errors**: a token or data with a lone surrogate, which is not text, cannot be kept. `create` and `commit` die with a
- * `TypeError` before anything is written, and so does `replace` if the new data is such a string; any other operation
- * takes such a token for one it does not know.
+ * **Errors**: a token or data with a lone surrogate is not text and cannot be stored. `create` and `commit` die with a
+ * `TypeError` before anything is written, and so does `replace` if the new data is such a string. All other operations
+ * treat such a token as unknown.
  *
  * @example
  * ```ts
  * import { Effect } from "effect"
  * import type { SessionStoreOperations } from "effect-sessions"
  *
- * // Any store, with each find tried up to three times.
+ * // Wraps any store, and tries each find up to three times.
  * const withRetries = <E>(store: SessionStoreOperations<E>): SessionStoreOperations<E> => ({
  *   ...store,
  *   find: (token) => Effect.retry(store.find(token), { times: 2 })
@@ -93,16 +93,16 @@ export interface SessionStorePrimitives<out E = SessionStoreError> {
  */
 export interface SessionStoreOperations<out E = SessionStoreError> extends SessionStorePrimitives<E> {
   /**
-   * Token and data of every session that is active when the read begins, an empty map if there is none.
+   * The token and data of every session that is active when the read begins; an empty map if there is none.
    *
-   * **When to use**: with a store that is small enough for one map; {@link SessionStorePrimitives.entries} has the same
-   * as a stream.
+   * **When to use**: if the store is small enough for one map. {@link SessionStorePrimitives.entries} is the same as a
+   * stream.
    */
   readonly all: Effect.Effect<HashMap.HashMap<string, string>, E>
 }
 
 /**
- * The name of an operation, in a {@link SessionStoreError}.
+ * The name of the operation in a {@link SessionStoreError}.
  */
 export type SessionStoreOperation = keyof SessionStoreOperations
 
@@ -121,15 +121,15 @@ const collect = <E>(
 const malformed = (what: string) =>
   Effect.die(new TypeError(`SessionStore: the ${what} has a lone surrogate, which is not text; encode it as Base64`))
 
-// V8 keeps Latin-1 one byte a character and knows without a look that it is well-formed: about 10 ns for token and data,
-// of 256 characters or of 1 MB. Other text it has to read through: 0.2 µs for 256 characters, 0.7 ms for 1 MB, a fifth of
-// what it takes to encode that as UTF-8.
+// V8 stores Latin-1 text one byte per character and knows without reading it that it is well-formed: about 10 ns for
+// token and data, whether 256 characters or 1 MB. It has to scan other text: 0.2 µs for 256 characters, 0.7 ms for 1
+// MB, a fifth of the time it takes to encode that as UTF-8.
 const refuse = (token: string, data: string): Effect.Effect<never> | undefined => {
   if (!token.isWellFormed()) return malformed("token")
   return data.isWellFormed() ? undefined : malformed("data")
 }
 
-/** The one place that decides what text a store has to keep. */
+/** The one place that decides which strings a store has to accept. */
 const withText = <E>(store: SessionStorePrimitives<E>): SessionStorePrimitives<E> => ({
   find: (token) => (token.isWellFormed() ? store.find(token) : Effect.succeedNone),
   create: (token, data, expiry) => refuse(token, data) ?? store.create(token, data, expiry),
@@ -182,9 +182,9 @@ function make<E>(
 /**
  * The service tag that every session store provides.
  *
- * **When to use**: wherever sessions are read or written. Code that asks for this tag runs on every store.
+ * **When to use**: in all code that reads or writes sessions. Code that asks for this tag runs on every store.
  *
- * **Errors**: every operation can fail with {@link SessionStoreError}, for system failures alone.
+ * **Errors**: every operation can fail with {@link SessionStoreError}, but only if the system behind the store fails.
  *
  * @example
  * ```ts
@@ -205,19 +205,19 @@ export class SessionStore extends Context.Service<SessionStore, SessionStoreOper
   "effect-sessions/SessionStore"
 ) {
   /**
-   * Builds the service of a store from its primitives: refuses what is not text, derives `all` from `entries`, and
-   * turns what a primitive fails with into the error of the operation that was called.
+   * Builds the service of a store from its primitives. It rejects strings that are not text, derives `all` from
+   * `entries`, and maps the failure of a primitive to the error of the operation that was called.
    *
    * **When to use**: to write a store of your own. A store that cannot fail needs no second argument.
    *
-   * **Gotchas**: keep tokens and data out of the `cause` of the error that you make. It ends up in logs.
+   * **Gotchas**: keep tokens and data out of the `cause` of your error. It ends up in logs.
    *
    * @example
    * ```ts
    * import { Effect, Stream } from "effect"
    * import { SessionStore, SessionStoreError } from "effect-sessions"
    *
-   * // Every operation of this store fails, as those of a store whose server is away do.
+   * // Every operation of this store fails, as if its server were down.
    * const store = SessionStore.make(
    *   {
    *     find: () => Effect.fail("away"),
@@ -238,10 +238,10 @@ export class SessionStore extends Context.Service<SessionStore, SessionStoreOper
 }
 
 /**
- * A session store could not do what it was asked to: the system behind it failed.
+ * A session store could not complete an operation: the system behind it failed.
  *
- * Its message names the operation and nothing else. A store that makes this error keeps tokens and data out of its
- * `cause`, which ends up in logs.
+ * The message names the operation and nothing else. A store must keep tokens and data out of the `cause`, because it
+ * ends up in logs.
  *
  * @example
  * ```ts
@@ -256,16 +256,16 @@ export class SessionStore extends Context.Service<SessionStore, SessionStoreOper
  * })
  * ```
  */
-// Without the marks, a bundle of MemStore, which never fails, would keep this error.
+// Without the pure annotations, a bundle of MemStore would include this error, although MemStore never fails.
 export class SessionStoreError extends /* @__PURE__ */ Schema.TaggedError<SessionStoreError>(
   "effect-sessions/SessionStoreError"
 )("SessionStoreError", {
   /** The operation that failed. */
   operation: /* @__PURE__ */ Schema.Literals(["find", "create", "commit", "replace", "delete", "all", "entries"]),
-  /** What the system behind the store said. */
+  /** The error from the system behind the store. */
   cause: /* @__PURE__ */ Schema.Defect()
 }) {
-  /** Names the operation, and nothing of token or data. */
+  /** Names the operation, and contains neither token nor data. */
   override get message(): string {
     return `Session store failed to ${this.operation}`
   }

@@ -1,11 +1,11 @@
 /**
- * Sessions for `effect/http`: a cookie (or the header `Authorization`) that carries the token, and a middleware that
+ * Sessions for `effect/http`: a cookie (or the `Authorization` header) that carries the token, and a middleware that
  * opens the session, commits it and sends the cookie.
  *
- * {@link middleware} takes a session class and the options, and returns one value for every place that meets HTTP:
- * `layer` for `HttpRouter`, `api` and `security` for `HttpApi`, and `open` without a middleware. The middleware refuses
- * requests that pages of other origins make, opens the session, and provides it under its tag. Before the head of the
- * response is sent, it commits the session and sets the cookie, and each only if there is something new.
+ * {@link middleware} takes a session class and the options, and returns one value with everything for HTTP: `layer` for
+ * `HttpRouter`, `api` and `security` for `HttpApi`, and `open` without a middleware. The middleware rejects requests
+ * from pages of other origins, opens the session, and provides it under its tag. Before the head of the response is
+ * sent, it commits the session and sets the cookie, each only if there is something new.
  *
  * @module
  */
@@ -22,53 +22,53 @@ import type * as Session from "../Session.ts"
 import { SessionStore } from "../SessionStore.ts"
 
 /**
- * The cookie that carries the token. The names are those of [scs](https://github.com/alexedwards/scs).
+ * The cookie that carries the token. The option names follow [scs](https://github.com/alexedwards/scs).
  *
- * **Details**: of the defaults, `httpOnly`, `secure`, `sameSite` and the missing `domain` are what
- * [OWASP's page on sessions](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html) asks
- * for, and the name says nothing of the software, as it advises. Three are not, each for a reason:
+ * **Details**: the defaults for `httpOnly`, `secure`, `sameSite` and the missing `domain` follow [OWASP's page on
+ * sessions](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html) and the name reveals
+ * nothing about the software, as it advises. Three defaults differ, each for a reason:
  *
- * - `persist: true`. OWASP advises a cookie that goes when the browser closes. But a session lasts as long as its
- *   `lifetime` and `idleTimeout` say, and on phones a browser hardly ever closes. Set `persist: false` to follow OWASP,
- *   and offer "remember me" by `setRememberMe`.
- * - `path: "/"`. OWASP advises the narrowest path. But a session belongs to a whole site, a path keeps no script out, and
- *   the prefix `__Host-` demands it.
- * - No prefix in the name. OWASP's verification standard asks for `__Host-`. But it rules out `domain`, `path` and plain
- *   HTTP, which some sites need. If yours can, use `name: "__Host-session"`: no subdomain can then set the
+ * - `persist: true`. OWASP advises a cookie that is deleted when the browser closes. But `lifetime` and `idleTimeout`
+ *   limit a session already, and on phones a browser hardly ever closes. To follow OWASP, set `persist: false`, and
+ *   offer "remember me" with `setRememberMe`.
+ * - `path: "/"`. OWASP advises the narrowest path. But a session belongs to a whole site, a path keeps no script out,
+ *   and the prefix `__Host-` requires `/`.
+ * - No prefix in the name. OWASP's verification standard asks for `__Host-`. But that rules out `domain`, `path` and
+ *   plain HTTP, which some sites need. If yours does not, use `name: "__Host-session"`: then no subdomain can set the
  *   cookie.
  */
 export interface CookieOptions {
-  /** Default: `"session"`. A `__Host-` or `__Secure-` prefix binds the other options to what it demands. */
+  /** Default: `"session"`. A `__Host-` or `__Secure-` prefix restricts the other options. */
   readonly name?: string | undefined
-  /** Subdomains of this domain get the cookie as well. Default: none, so that only this host gets it. */
+  /** Subdomains of this domain get the cookie too. Default: none, so only this host gets it. */
   readonly domain?: string | undefined
   /** Requests to this path and below it carry the cookie. Default: `"/"`. */
   readonly path?: string | undefined
-  /** Keeps the cookie from scripts. Default: `true`. */
+  /** Hides the cookie from scripts. Default: `true`. */
   readonly httpOnly?: boolean | undefined
   /**
-   * Keeps the cookie off plain HTTP. Default: `true`. Chromium and Firefox accept `http://localhost` as secure. Over any
-   * other plain HTTP a browser drops the cookie, and every request starts a new session.
+   * Sends the cookie over HTTPS only. Default: `true`. Chromium and Firefox accept `http://localhost` as secure. Over
+   * any other plain HTTP, a browser drops the cookie, and every request starts a new session.
    */
   readonly secure?: boolean | undefined
   /**
-   * Which requests from other sites carry the cookie. Default: `"lax"`, only links to the site. With `"strict"` not even
-   * links: a user who follows a link from another site is a visitor on the first page, and logged in on the next.
+   * Which requests from other sites carry the cookie. Default: `"lax"`, only links to the site. With `"strict"`, not
+   * even links: a user who follows a link from another site is a visitor on the first page, and logged in on the next.
    */
   readonly sameSite?: "lax" | "strict" | "none" | undefined
-  /** Keeps a jar for each site that the page is embedded in. Default: `false`. */
+  /** Keeps a separate cookie for each site that embeds the page. Default: `false`. */
   readonly partitioned?: boolean | undefined
   /** Which cookies Chromium drops first if a site has too many. Default: none, which means medium. */
   readonly priority?: "low" | "medium" | "high" | undefined
   /**
    * Whether the browser keeps the cookie until the session expires, or only until it closes. Default: `true`. With
-   * `false`, the sessions that `setRememberMe` was turned on for are kept all the same.
+   * `false`, it still keeps the cookies of sessions with `setRememberMe(true)`.
    */
   readonly persist?: boolean | undefined
 }
 
 /**
- * Which requests of other origins are let through.
+ * Which requests from other origins are allowed.
  *
  * @example
  * ```ts
@@ -76,7 +76,7 @@ export interface CookieOptions {
  *
  * const crossOrigin: HttpSession.CrossOriginOptions = {
  *   trusted: ["https://app.example.com"],
- *   // The identity provider has the browser post its answer here.
+ *   // The identity provider makes the browser post its answer here.
  *   exempt: (request) => request.url === "/saml/answer"
  * }
  * ```
@@ -87,35 +87,35 @@ export interface CrossOriginOptions {
   /**
    * Requests that any page may make. Default: none.
    *
-   * **When to use**: for a route to which an identity provider has the browser post its answer, as SAML does, and OAuth
-   * with `form_post`. Such a route must check the answer by itself: by a signature, `state` or `nonce`.
+   * **When to use**: for a route to which an identity provider makes the browser post its answer, as SAML does, and
+   * OAuth with `form_post`. Such a route must verify the answer itself, by a signature, `state` or `nonce`.
    *
-   * **Gotchas**: the browser sends no `Lax` or `Strict` cookie with such a request, so the session is a new one, and is
-   * not saved. Check the answer, keep it under a random code, and redirect (303) to a route of your own with that code.
-   * That request has the `Lax` cookie, and can log in.
+   * **Gotchas**: the browser sends no `Lax` or `Strict` cookie with such a request, so the session is new, and is not
+   * saved. Verify the answer, store it under a random code, and redirect (303) to another of your routes with that
+   * code. That request has the `Lax` cookie, and can log in.
    */
   readonly exempt?: ((request: HttpServerRequest.HttpServerRequest) => boolean) | undefined
 }
 
 /**
- * What may differ from route to route.
+ * The options that can differ between routes.
  */
 export interface RouteOptions {
   /**
-   * Whether a request counts as use of the session, so that it moves the end of the idle timeout on. Default: `true`. Use
-   * `false` for requests that a page makes by itself, such as polling, so that a user who has left still goes idle.
+   * Whether a request counts as use of the session, which restarts the idle timeout. Default: `true`. Use `false` for
+   * requests that a page makes by itself, such as polling. Then a user who has left still goes idle.
    */
   readonly touch?: boolean | undefined
   /**
-   * What to do with requests of other origins. By default, a WebSocket and any request but GET, HEAD and OPTIONS is
-   * refused with a 403 if the browser says, by `Sec-Fetch-Site` or else by `Origin`, that a page of another origin makes
-   * it. `false` lets all through. With `carrier: "bearer"` the default is `false`, since a browser adds no such header by
-   * itself.
+   * What to do with requests from other origins. By default, a WebSocket and any request other than GET, HEAD and
+   * OPTIONS is rejected with a 403 if the browser says, by `Sec-Fetch-Site` or else by `Origin`, that a page of another
+   * origin made it. `false` allows all requests. With `carrier: "bearer"` the default is `false`, because a browser
+   * does not add that header by itself.
    */
   readonly crossOrigin?: CrossOriginOptions | false | undefined
   /**
-   * The response to a request whose session could not be opened or committed. Default: it logs the error, and answers
-   * with an empty response, of status 503 for a `SessionBusyError` and 500 for the rest.
+   * The response to a request whose session could not be opened or committed. Default: logs the error, and returns an
+   * empty response with status 503 for a `SessionBusyError` and 500 for all other errors.
    */
   readonly onError?: ((error: Session.SessionError) => Effect.Effect<HttpServerResponse.HttpServerResponse>) | undefined
 }
@@ -141,15 +141,15 @@ export interface RouteOptions {
  */
 export interface Options extends RouteOptions {
   /**
-   * What carries the token. Default: `"cookie"`. With `"bearer"` it comes in the header `Authorization: Bearer …`, and no
-   * cookie is read or set. Your handler sends a new token to the client: see {@link middleware}.
+   * What carries the token. Default: `"cookie"`. With `"bearer"`, it comes in the header `Authorization: Bearer …`, and
+   * no cookie is read or set. Your handler has to send a new token to the client: see {@link middleware}.
    */
   readonly carrier?: "cookie" | "bearer" | undefined
   /** The cookie that carries the token. */
   readonly cookie?: CookieOptions | undefined
   /**
-   * Whether the response that removes the cookie at log-out also makes the browser drop everything else that it keeps of
-   * the site, by `Clear-Site-Data: "cache", "cookies", "storage"`. Default: `false`. It works over HTTPS only, drops the
+   * Whether the response that removes the cookie at log-out also makes the browser delete all other data of the site,
+   * with `Clear-Site-Data: "cache", "cookies", "storage"`. Default: `false`. It works over HTTPS only, deletes the
    * cookies of sibling hosts too, and may take the browser some seconds.
    */
   readonly clearSiteData?: boolean | undefined
@@ -160,8 +160,8 @@ const refused = HttpServerResponse.text("Refused: a page of another origin made 
 /**
  * The session was not opened, because a page of another origin made the request.
  *
- * Only `open` of what {@link middleware} returns fails with it; the middleware itself answers with a 403. If your handler
- * does not handle it, the response is a 403 too.
+ * Only the `open` of a {@link Middleware} fails with this; the middleware itself responds with a 403. If your handler
+ * does not handle the error, the response is a 403 too.
  *
  * @example
  * ```ts
@@ -183,7 +183,7 @@ export class CrossOriginError extends Schema.TaggedError<CrossOriginError>("effe
     reason: Schema.String
   }
 ) {
-  /** Says how the browser described the request. */
+  /** Includes what the browser said about the request. */
   override get message(): string {
     return `A page of another origin made this request: ${this.reason}`
   }
@@ -195,9 +195,9 @@ export class CrossOriginError extends Schema.TaggedError<CrossOriginError>("effe
 }
 
 /**
- * The sessions of a class over HTTP, with all options at one place: what {@link middleware} returns.
+ * The sessions of a class over HTTP, with all options in one place. {@link middleware} makes one.
  *
- * It is a middleware of `HttpRouter`, with its `layer` and `combine`, and more.
+ * It is a middleware of `HttpRouter`, with `layer` and `combine`, plus the members below.
  *
  * @example
  * ```ts
@@ -212,7 +212,7 @@ export class CrossOriginError extends Schema.TaggedError<CrossOriginError>("effe
  *
  * const news = Visits.use((visits) => Effect.map(visits.get, (n) => HttpServerResponse.text(`${n} visits`)))
  *
- * // A page asks for this every minute, whether its user is there or not.
+ * // A page requests this every minute, whether its user is there or not.
  * const Polling = HttpRouter.add("GET", "/news", news).pipe(Layer.provide(Sessions.with({ touch: false }).layer))
  * ```
  */
@@ -225,7 +225,7 @@ export interface Middleware<Self, A>
     layerError: never
     layerRequires: SessionStore
   }> {
-  /** Makes the service of an `HttpApiMiddleware`, which gives the endpoints of an `HttpApi` a session. */
+  /** Makes the service of an `HttpApiMiddleware`, which provides a session to the endpoints of an `HttpApi`. */
   readonly api: Effect.Effect<
     HttpApiMiddleware.HttpApiMiddleware<Self | SessionStore, never, never>,
     never,
@@ -238,22 +238,22 @@ export interface Middleware<Self, A>
    *
    * **When to use**: for endpoints that only make sense with a session. It describes; it keeps nobody out.
    *
-   * **Gotchas**: if the scheme is a cookie, Effect decodes the whole `Cookie` header of each request. That takes long if
-   * an attacker filled it. The rest of this module does not do that.
+   * **Gotchas**: if the scheme is a cookie, Effect decodes the whole `Cookie` header of each request, which takes long
+   * if an attacker filled it. The rest of this module never decodes the whole header.
    */
   readonly security: HttpApiSecurity.ApiKey | HttpApiSecurity.Http
 
   /**
-   * Opens the session of the current request, by the same carrier.
+   * Opens the session of the current request, with the same carrier.
    *
-   * **When to use**: for a WebSocket or an RPC connection, which no middleware can serve. If you open a session, you
-   * commit it.
+   * **When to use**: for a WebSocket or an RPC connection, which a middleware cannot serve. If you open a session,
+   * commit it yourself.
    *
-   * **Details**: with a cookie it starts no session, since no response is left that could set it. The commit of a new
-   * session, or of a renewed token, saves nothing and logs a warning.
+   * **Details**: with a cookie, it cannot start a session, because no response is left that could set the cookie. The
+   * commit of a new session, or of a renewed token, saves nothing and logs a warning.
    *
-   * **Errors**: a {@link CrossOriginError} if a page of another origin made the request, and the errors of the class's
-   * `open`.
+   * **Errors**: fails with a {@link CrossOriginError} if a page of another origin made the request, and with the errors
+   * of the class's `open`.
    */
   readonly open: Effect.Effect<
     Session.Session<A>,
@@ -262,7 +262,7 @@ export interface Middleware<Self, A>
   >
 
   /**
-   * The same sessions with other options for some routes. Options that you do not name stay as they are.
+   * The same sessions with other options for some routes. Options that you leave out stay the same.
    *
    * **When to use**: for routes that do not count as use, `with({ touch: false })`, and for routes that pages of other
    * origins may call.
@@ -274,7 +274,7 @@ type Response = HttpServerResponse.HttpServerResponse
 
 type Request = HttpServerRequest.HttpServerRequest
 
-/** The options, made into what a request needs. */
+/** The options, prepared for use by each request. */
 interface Settings<Self, Id extends string, A> {
   readonly session: Session.ServiceClass<Self, Id, A>
   readonly carrier: Carrier.Carrier
@@ -314,7 +314,7 @@ const clientClosedRequest = HttpServerResponse.empty({ status: 499 })
 const internalServerError = HttpServerResponse.empty({ status: 500 })
 const serviceUnavailable = HttpServerResponse.empty({ status: 503 })
 
-// A logger that throws must not take the response with it.
+// A logger that throws must not fail the response.
 const log = <A>(effect: Effect.Effect<A>): Effect.Effect<void> => Effect.ignoreCause(effect)
 
 const fail = (key: string, cause: Cause.Cause<unknown>, response: Response): Effect.Effect<Response> =>
@@ -332,7 +332,7 @@ const makeOnError =
 const logRefusal = (key: string, { method }: Request, reason: string): Effect.Effect<void> =>
   log(Effect.logDebug(`${key}: a ${method} request of another origin was refused: ${reason}`))
 
-/** What the first of several tokens opens that opens anything. */
+/** Opens the session of the first token that opens one. */
 const openFirst = Effect.fnUntraced(function* <Self, Id extends string, A>(
   { openOptions, session }: Settings<Self, Id, A>,
   store: SessionStore["Service"],
@@ -345,7 +345,7 @@ const openFirst = Effect.fnUntraced(function* <Self, Id extends string, A>(
     if (Option.isSome(yield* opened.token)) return opened
     if ((yield* opened.status) === "ended") ended ??= opened
   }
-  // A late request with the token of before a renewal must start no other session.
+  // A late request with the token from before a renewal must not start another session.
   return ended ?? (yield* session[opener](store, context, undefined, openOptions))
 })
 
@@ -369,8 +369,8 @@ const openRequest = <Self, Id extends string, A>(
 }
 
 /**
- * The session as a handler is given it: if the client sent several tokens, to destroy it ends what any of them opens. The
- * browser goes on sending the others, and a user who logged out must not find himself logged in by one of them.
+ * The session that a handler gets. If the client sent several tokens, `destroy` ends the sessions of all of them: the
+ * browser keeps sending the other cookies, and they must not log the user in again after a log-out.
  */
 const endingAll = <Self, Id extends string, A>(
   { session }: Settings<Self, Id, A>,
@@ -382,7 +382,7 @@ const endingAll = <Self, Id extends string, A>(
   const end = (token: string) =>
     Effect.contextWith((context: Context.Context<never>) => session[opener](store, context, token)).pipe(
       Effect.flatMap((other) => other.destroy),
-      // What does not decode opens nothing.
+      // A session that does not decode opens nothing.
       Effect.catchTag("SessionDecodeError", () => Effect.void)
     )
   const endOthers = Effect.flatMap(opened.token, (own) =>
@@ -394,11 +394,14 @@ const endingAll = <Self, Id extends string, A>(
   )
   // The others first: if one cannot be ended, the log-out fails, and can be tried again.
   const destroy = Effect.andThen(endOthers, opened.destroy)
-  // All else is the session's own, with its private state.
+  // Everything else comes from the session, with its private state.
   return new Proxy(opened, { get: (target, key) => (key === "destroy" ? destroy : Reflect.get(target, key)) })
 }
 
-/** A response produced by the application, also as an error or by dying with it; no defect, no interruption. */
+/**
+ * Whether the application produced a response, including as an error or by dying with it; not after a defect or an
+ * interruption.
+ */
 const isProduced = (exit: Exit.Exit<unknown, unknown>): boolean =>
   Exit.isSuccess(exit) ||
   exit.cause.reasons.every(
@@ -419,12 +422,13 @@ const commit = <Self, Id extends string, A>(
   )
 
 /**
- * Gives a route a session. Every request runs this, hence the few steps: no generators, and no context that is copied.
+ * Provides a session to a route. In few steps of the fiber, because every request runs this: no generators, and no
+ * copied context.
  */
 const makeRun = <Self, Id extends string, A>(settings: Settings<Self, Id, A>, store: SessionStore["Service"]) => {
   const { carrier, check, onError, session } = settings
-  // A middleware around the routes may run one again, or another, after an error. The commit that is then left of the
-  // failed one is dropped, by request: its response is not the one that is sent.
+  // After an error, a middleware around the routes may run a route again, or another one. Then the commit of the failed
+  // run is dropped, because its response is not the one that is sent. Keyed by request.
   const failed = new WeakMap<object, () => void>()
 
   return (
@@ -437,7 +441,7 @@ const makeRun = <Self, Id extends string, A>(settings: Settings<Self, Id, A>, st
       const tokens = carrier.tokensOf(request)
 
       failed.get(request.source)?.()
-      // A variable: with an object whose field is set anew, V8 had a quarter fewer requests a second.
+      // A variable, because an object with a mutable field cost a quarter of the requests per second.
       let handle = (response: Response) => Effect.succeed(response)
       HttpEffect.appendPreResponseHandlerUnsafe(context, (_, response) =>
         Effect.mapEager(handle(response), carrier.vary)
@@ -482,37 +486,39 @@ const openCurrent = <Self, Id extends string, A>(
 }
 
 /**
- * Brings the sessions of a class to HTTP: a middleware for `HttpRouter`, and everything else that needs the same options.
+ * Makes the sessions of a class available over HTTP: a middleware for `HttpRouter`, and everything else that needs the
+ * same options.
  *
- * **When to use**: with `HttpRouter`, provide its `layer` to the routes that need a session; the compiler asks for it.
- * With `HttpApi`, use its `api` and `security`; without a middleware, `open`.
+ * **When to use**: with `HttpRouter`, provide its `layer` to the routes that need a session; the compiler tells you if
+ * you forget. With `HttpApi`, use its `api` and `security`. Without a middleware, use `open`.
  *
- * **Details**: the routes get the store too, so that `sessionsOf` and `open` of the class work in a handler. The session
- * is opened before the handler runs, by the token in the cookie. It is committed, and the cookie set, before the head of
- * the response is sent: for a success, a redirect, an error of the handler and a body that streams. After a defect, or if
- * the client went away, nothing is committed. The same holds after an error if a middleware runs the route again. Every
- * response of such a route says `Vary: Cookie`, and one that sets the cookie `Cache-Control: no-cache="Set-Cookie"`.
+ * **Details**: the routes get the store too, so `sessionsOf` and `open` of the class work in a handler. The session is
+ * opened before the handler runs, with the token in the cookie. It is committed, and the cookie set, before the head of
+ * the response is sent: for a success, a redirect, an error of the handler and a streaming body. After a defect, or if
+ * the client disconnected, nothing is committed. The same holds after an error if a middleware runs the route again.
+ * Every response of such a route has `Vary: Cookie`, and one that sets the cookie has
+ * `Cache-Control: no-cache="Set-Cookie"`.
  *
- * The cookie is sent only if the client needs it: for a new token, and if the browser keeps it after closing, for a new
- * expiry. If the handler destroys the session, the cookie goes. If another request has ended it, the cookie stays, since
- * by now it may be that of a newer session. If a request carries several cookies of the name, the first that opens is the
- * session, and destroying it ends all of them; up to four are looked at.
+ * The cookie is sent only if the client needs it: for a new token, and for a persistent cookie, also for a new expiry.
+ * If the handler destroys the session, the cookie is removed. If another request has ended the session, the cookie
+ * stays, because it may already belong to a newer session. If a request carries several cookies of that name, the first
+ * one that opens a session is used, and destroying it ends all of them. Up to four are tried.
  *
- * A request that a page of another origin makes is refused with a 403, before the handler runs and before the store is
- * asked: see {@link RouteOptions}. GET, HEAD and OPTIONS pass, so a route for them must change nothing.
+ * A request from a page of another origin is rejected with a 403, before the handler runs and before the store is
+ * asked: see {@link RouteOptions}. GET, HEAD and OPTIONS are allowed, so a route for them must not change anything.
  *
  * With `carrier: "bearer"`, the handler that logs a user in calls `commit`, and sends the token in its response. A new
- * session or a renewed token that it does not commit is not saved, since nobody would have the token.
+ * session or a renewed token that it does not commit is not saved, because no client would have the token.
  *
- * **Gotchas**: two session classes need cookies of two names. Provide a route with `layer` or with that of `with`, not
- * with both. Once the head of the response is sent, no cookie can be set: in the body of a stream, `commit` what you
- * change. If the session is new there, nothing is saved, and a warning says so. The same holds for a route that upgrades
- * to a WebSocket. It also holds for a new session on a request from another site with which the browser sent no cookie,
- * such as a link with `sameSite: "strict"`: the new cookie would push out the one that the browser has.
+ * **Gotchas**: two session classes need different cookie names. Provide a route with `layer` or with the `layer` of
+ * `with`, not with both. After the head of the response is sent, no cookie can be set: in a streaming body, `commit`
+ * your changes yourself. A new session is not saved there, and a warning is logged. The same holds for a route that
+ * upgrades to a WebSocket. A new session is also not saved if a request from another site came without a cookie, such
+ * as a link with `sameSite: "strict"`: its cookie would replace the one that the browser withheld.
  *
- * **Errors**: if the store fails, or data does not decode and the class has `undecodable: "fail"`, the response is that
- * of `onError`, even if the handler had produced another. Throws a `TypeError` if the name, path or domain of the cookie
- * or a trusted origin is not valid, or if options contradict each other.
+ * **Errors**: if the store fails, or if data does not decode and the class has `undecodable: "fail"`, the response
+ * comes from `onError`, even if the handler has produced another. Throws a `TypeError` if the name, path or domain of
+ * the cookie or a trusted origin is not valid, or if options contradict each other.
  *
  * @example
  * ```ts

@@ -1,5 +1,5 @@
 /**
- * What takes tokens from client to server and back: the session cookie, or the header `Authorization`.
+ * Carriers take tokens from client to server and back: the session cookie, or the `Authorization` header.
  */
 import { Clock, DateTime, Duration, Effect, Option, Redacted } from "effect"
 import type { HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -12,28 +12,28 @@ import * as SessionCookie from "./sessionCookie.ts"
 type Request = HttpServerRequest.HttpServerRequest
 type Response = HttpServerResponse.HttpServerResponse
 
-/** What a carrier needs to know of a session. */
+/** What a carrier needs to know about a session. */
 export interface Carried {
   readonly commit: Effect.Effect<Option.Option<Committed>, SessionError>
   readonly status: Effect.Effect<Status>
 }
 
 export interface Carrier {
-  /** Describes it to OpenAPI. */
+  /** Describes the carrier to OpenAPI. */
   readonly security: HttpApiSecurity.ApiKey | HttpApiSecurity.Http
-  /** Says to caches what the response depends on. */
+  /** Tells caches what the response depends on. */
   readonly vary: (response: Response) => Response
   /** The tokens to try, in order. */
   readonly tokensOf: (request: Request) => ReadonlyArray<string>
   /** Whether no response to this request can bring a new token to the client. */
   readonly isOneWay: (request: Request) => boolean
-  /** Whether a response carries the token; if not, the handler has to hand it out. */
+  /** Whether the response carries the token. If not, the handler has to send it. */
   readonly isCarriedByResponse: boolean
-  /** Commits the session, and has the response carry what there is to carry. */
+  /** Commits the session, and adds the token to the response if necessary. */
   readonly commit: (session: Carried, request: Request, response: Response) => Effect.Effect<Response, SessionError>
 }
 
-// Effect commits before a response while nothing can be interrupted. A store that hangs has to be.
+// Effect runs this commit in an uninterruptible region, but a store that hangs has to be interruptible.
 const commit = (session: Carried) => Effect.interruptible(session.commit)
 
 const lifetimeOf = (expiry: DateTime.Utc, now: number): SessionCookie.Attributes => {
@@ -44,7 +44,7 @@ const lifetimeOf = (expiry: DateTime.Utc, now: number): SessionCookie.Attributes
   }
 }
 
-/** Warns once of a cookie that browsers drop. */
+/** Warns once about a cookie that browsers drop. */
 const makeWarning = (key: string, cookie: SessionCookie.SessionCookie) => {
   let isWarned = !cookie.attributes.secure
   return (request: Request) =>
@@ -59,7 +59,7 @@ const makeWarning = (key: string, cookie: SessionCookie.SessionCookie) => {
     })
 }
 
-/** The cookie; the key is that of the session class, for warnings. */
+/** The cookie. `key` is the key of the session class, for warnings. */
 export const cookie = (
   key: string,
   cookie: SessionCookie.SessionCookie,
@@ -89,11 +89,11 @@ export const cookie = (
     return options.clearSiteData ? SessionCookie.clearSiteData(removed) : removed
   }
 
-  /** Whether the browser may have a cookie that it did not send, which a new session's cookie would push out. */
+  /** Whether the browser may have a cookie that it did not send, and that the cookie of a new session would replace. */
   const isKeptBack = (request: Request): boolean =>
     isWithheld(request, options.sameSite) && !SessionCookie.isIn(request.headers.cookie, name)
 
-  // Not a warning: pages of other sites can bring it about as often as they like.
+  // Not a warning, because pages of other sites can trigger it as often as they like.
   const logKeptBack = (session: Carried): Effect.Effect<void> =>
     Effect.flatMap(session.status, (status) =>
       status === "modified"
@@ -108,14 +108,14 @@ export const cookie = (
     security: HttpApiSecurity.apiKey({ in: "cookie", key: name }),
     vary: SessionCookie.vary,
     tokensOf: (request) => SessionCookie.tokensOf(request.headers.cookie, name),
-    // The head of an upgrade takes no cookie.
+    // The response to an upgrade cannot carry a cookie.
     isOneWay: (request) => isWebSocket(request) || isKeptBack(request),
     isCarriedByResponse: true,
     commit: (session, request, response) =>
       isKeptBack(request)
         ? Effect.as(logKeptBack(session), response)
         : Effect.flatMap(commit(session), (committed) => {
-            // What is done to the session from here on, as by a body that streams, comes too late for a cookie.
+            // Later changes to the session, such as by a streaming body, come too late for a cookie.
             sealCarrier(session)
             return Option.isSome(committed)
               ? send(request, response, committed.value)
@@ -126,7 +126,10 @@ export const cookie = (
 
 const bearerShape = /^bearer +([\w-]{43})$/i
 
-/** The header; a new token is for the handler to hand out, and what it has not handed out by then is not saved. */
+/**
+ * The `Authorization` header. The handler has to commit a new token and send it to the client. A new session or token
+ * that it has not committed before the response is not saved.
+ */
 export const bearer: Carrier = {
   security: HttpApiSecurity.bearer,
   vary: SessionCookie.varyByAuthorization,

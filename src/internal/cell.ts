@@ -1,5 +1,5 @@
 /**
- * What the operations of a session share: its state, and where it is kept.
+ * What the operations of a session share: its state, and where it is stored.
  */
 import { Effect } from "effect"
 import { isUnchanged } from "./envelope.ts"
@@ -20,25 +20,27 @@ import {
 import { makeSecret } from "./token.ts"
 import type { Queue } from "./turns.ts"
 
-/** A session in memory. Everything but `state` stays as it was when the session was opened. */
+/**
+ * A session in memory. Everything except `state`, `seal` and `listeners` stays as it was when the session was opened.
+ */
 export interface Cell<A> {
   readonly records: Records<A>
   readonly store: Store
-  /** Whether to open and commit it counts as use. */
+  /** Whether opening and committing it counts as use. */
   readonly isUse: boolean
-  /** When it was opened: what was checked before that may have changed by now. */
+  /** When it was opened. Anything checked before then may have changed since. */
   readonly openedAt: number
   state: State<A>
-  /** Whether the carrier of the token is gone, so that nobody could be handed a new one, and a warning has said so. */
+  /** Whether the response has been sent, so no new token can reach the client, and whether a warning has said so. */
   seal: "open" | "sealed" | "warned"
-  /** Told after each operation, if anybody waits for the session to end. */
+  /** Called after each operation, if anything waits for the session to end. */
   listeners: Set<() => void> | undefined
 }
 
-/** Where those wait who want to change or end one session in this process. */
+/** The queue of all operations in this process that change or end one session. */
 export type SessionQueue<A> = Queue<Kept<A>, Along<A>>
 
-/** What is known of a session without a look: what the one before saw last, or else what this one did. */
+/** What is known about a session without a look-up: what the previous turn saw last, or else what this session saw. */
 export const knownOf = <A>(
   { records }: Cell<A>,
   { base, isPending, key, text }: Stored<A>,
@@ -47,16 +49,16 @@ export const knownOf = <A>(
 ): Found<A> | undefined => {
   const kept = { key, text, contents: base, isPending }
   if (isPending) return asFound(kept)
-  // Whoever has logged out or renewed goes on under another key in the same queue.
+  // After a log-out or a renewal, the session continues under another key in the same queue.
   return records.known(queue.seen?.key === key ? queue.seen : kept, now)
 }
 
-/** Whether the session is there to be changed: active, or added by this one and not handed out yet. */
+/** Whether the session can be changed: it is active, or this session added it and has not handed out its token yet. */
 export const isThere = <A>({ records, state }: Cell<A>, found: Found<A>, now: number): found is FoundSession<A> =>
   (found._tag === "Session" && found.isPending && state._tag === "Stored" && state.isPending) ||
   records.isActive(found, now)
 
-/** Goes on from what was found, with the changes applied anew, and says whether another was faster. */
+/** Continues from what was found, with the changes applied again, and returns whether another commit was faster. */
 export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): boolean => {
   const rebased = rebase(state, kept)
   if (rebased === state) return false
@@ -64,17 +66,17 @@ export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): b
   return rebased.changes === state.changes && state.changes.length > 0 && !isUnchanged(rebased.text, state.text)
 }
 
-/** What to save of a session that is used now. */
+/** The contents to save for a session that is used now. */
 export const contentsToSave = <A>({ isUse }: Cell<A>, contents: Contents<A>, now: number): Contents<A> =>
-  // Never back: a slower request must not end a session before the expiry that a faster one was promised.
+  // Never move it back: a slower request must not end a session before the expiry that a faster one announced.
   usedAgain(contents, isUse ? Math.max(Math.floor(now), contents.usedAt) : contents.usedAt)
 
-/** Whether to look again, as what was found may be called off. */
+/** Whether to look again, because what was found may still be undone. */
 export type Patience = <A>(cell: Cell<A>, found: Found<A>) => boolean
 
 /**
- * A session that is held for a merge has not ended yet: it goes on if the merge is called off. Of two that merge each
- * other, the one with the smaller key gives in.
+ * A session that is held for a merge has not ended yet: it continues if the merge is cancelled. If two sessions merge
+ * each other, the one with the smaller key gives way.
  */
 export const makePatience = (): Patience => {
   let left = 8
@@ -87,7 +89,7 @@ export const makePatience = (): Patience => {
   }
 }
 
-/** Puts something right after a commit that failed or was interrupted: as far as that goes, and for a second at most. */
+/** Cleans up after a commit that failed or was interrupted: best effort, and for a second at most. */
 export const bestEffort = <E>(effect: Effect.Effect<unknown, E>): Effect.Effect<void> =>
   effect.pipe(Effect.interruptible, Effect.timeoutOption("1 second"), Effect.ignoreCause)
 
@@ -96,7 +98,7 @@ export const endCell = <A>(cell: Cell<A>, key: string | undefined, queue: Sessio
   cell.state = makeEnded(key, cell.state.contents)
 }
 
-/** Has the next commit move the session to a new token. */
+/** Makes the next commit move the session to a new token. */
 export const withRenewal = <A>(state: Stored<A>, changes: ReadonlyArray<Change<A>>): Stored<A> => {
   const renewal: Renewal<A> = state.renewal ?? {
     ...makeSecret(),

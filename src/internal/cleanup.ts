@@ -1,12 +1,11 @@
 /**
- * The cleanup that sweeping stores have in common: a scoped fiber that runs a sweep at an interval, whatever becomes of
- * the sweep before.
+ * The cleanup of stores that sweep: a scoped fiber that runs a sweep at an interval, even if the sweep before failed.
  */
 import type { Scope } from "effect"
 import { Cause, Duration, Effect, Fiber, Formatter, Metric, Option, Schedule } from "effect"
 import { parseDuration } from "./duration.ts"
 
-/** To be updated as a sweep goes, so that a sweep that is stopped half-way counts too. */
+/** Update it during a sweep, so a sweep that is stopped half-way counts too. */
 export const sessionsSwept = Metric.counter("sessions_swept", {
   description: "Expired sessions swept",
   incremental: true
@@ -26,14 +25,14 @@ const decodeInterval = (store: string, input: Duration.Input): Effect.Effect<Dur
   )
 
 /**
- * Starts the cleanup in the current scope and returns the effect that stops it. The first sweep comes one interval after
- * the start, each further one an interval after the end of the one before. An interval of zero, a negative or an
- * infinite one means no cleanup; dies with a `TypeError` that names store and value where it is no duration at all.
+ * Starts the cleanup in the current scope and returns the effect that stops it. The first sweep runs one interval after
+ * the start, and each later one an interval after the end of the sweep before it. If the interval is zero, negative or
+ * infinite, there is no cleanup. Dies with a `TypeError` that names the store and the value if it is not a duration.
  */
 export const start: <E>(options: {
   readonly store: string
   readonly interval: Duration.Input
-  /** Removes expired sessions and says how many. */
+  /** Removes expired sessions, and returns how many. */
   readonly sweep: Effect.Effect<number, E>
   readonly report: (swept: number) => Effect.Effect<void>
 }) => Effect.Effect<Effect.Effect<void>, never, Scope.Scope> = ({ store, interval, sweep, report }) => {
@@ -43,7 +42,7 @@ export const start: <E>(options: {
       (cause) => !Cause.hasInterrupts(cause),
       (cause) => Effect.logWarning("Session cleanup failed; the next sweep tries again", cause)
     ),
-    // An application's logger that throws must not end the cleanup, which would keep expired sessions in silence.
+    // A logger that throws must not end the cleanup: expired sessions would silently stay in the store.
     Effect.catchDefect(() => Effect.void)
   )
   return Effect.flatMap(decodeInterval(store, interval), (interval) =>

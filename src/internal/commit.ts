@@ -46,7 +46,9 @@ interface Outcome<A> {
   readonly made: ReadonlyArray<Change<A>>
 }
 
-/** Saves what there is to save. Afterwards the state is `Stored` if the session is in the store. */
+/**
+ * Saves the session, if there is something to save. Afterwards the state is `Stored` if the session is in the store.
+ */
 export const commit = <A>(cell: Cell<A>, store: Store, queue: SessionQueue<A>): Effect.Effect<void, SessionError> => {
   const { state } = cell
   switch (state._tag) {
@@ -71,7 +73,7 @@ const commitStored = <A>(cell: Cell<A>, store: Store, queue: SessionQueue<A>): E
   if (state._tag !== "Stored") return Effect.void
   const belonging = changeOf(records, state.base, state.contents)
   if (seal !== "open" && (belonging === "renew" || state.renewal !== undefined)) {
-    // Never under the old token, if it belongs to another from now on.
+    // Never under the old token, if the session now belongs to another user.
     return belonging === "renew" ? warnOfSeal(cell) : Effect.andThen(warnOfSeal(cell), save(cell, store, queue, state))
   }
   if (state.renewal !== undefined) return renew(cell, store, queue, state.renewal)
@@ -85,7 +87,7 @@ const commitStored = <A>(cell: Cell<A>, store: Store, queue: SessionQueue<A>): E
   }
 }
 
-/** What was set by the handler goes before the lifetime that begins anew. */
+/** A lifetime that the handler has set takes precedence over the one that begins now. */
 const renewForIndex = <A>(
   cell: Cell<A>,
   store: Store,
@@ -99,7 +101,7 @@ const renewForIndex = <A>(
     return next.renewal === undefined ? Effect.void : renew(cell, store, queue, next.renewal)
   })
 
-/** A session of before its index was declared joins it under the key that it has. */
+/** A session from before the index was declared joins it under its present key. */
 const joinLate = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
@@ -137,7 +139,7 @@ const commitNew = Effect.fnUntraced(function* <A>(
   const secret = current.secret ?? makeSecret()
   cell.state = { ...current, secret }
   if (!current.changes.some(isMerge)) return yield* add(cell, store, queue, secret, current.changes)
-  // What merges has to be in the store: a log-out of the other leads to it.
+  // A session that merges another must be in the store, so a log-out of the other can find it.
   yield* add(cell, store, queue, secret, nothing)
   yield* commit(cell, store, queue)
 })
@@ -153,7 +155,10 @@ const warnOfSeal = <A>(cell: Cell<A>): Effect.Effect<void> => {
   )
 }
 
-/** Whether the changes changed nothing, such as those of a flash message that was not there: no reason for a session. */
+/**
+ * Whether the changes had no effect, such as reading a flash message that is not there. They are no reason to add a
+ * session.
+ */
 const isTrivial = Effect.fnUntraced(function* <A>(cell: Cell<A>, state: New<A>) {
   if (state.changes.length === 0) return true
   const { envelope, initial } = cell.records
@@ -168,7 +173,7 @@ const isTrivial = Effect.fnUntraced(function* <A>(cell: Cell<A>, state: New<A>) 
   return true
 })
 
-/** The next write: the same as the last one, if that was not confirmed and would say the same. */
+/** The next write. If the last one was not confirmed and has the same contents, it is repeated. */
 const attempt = <A>(
   cell: Cell<A>,
   state: New<A> | Stored<A>,
@@ -180,11 +185,11 @@ const attempt = <A>(
   const contents = isNew ? { ...used, memberOf: keysOf(cell.records, used.value) } : used
   const last = state.attempts.at(-1)
   if (last?.changes === changes && last.contents.usedAt === contents.usedAt) return Effect.succeed(last)
-  // What this deployment does not know of the value stays, if only its use is noted.
+  // If only the use is noted, keep the text: it may have fields that this deployment does not know.
   if (state._tag === "Stored" && changes.length === 0 && !state.isPending) {
     return Effect.succeed({ text: touch(state.text, contents.usedAt), contents, changes })
   }
-  // Without its changes, a new session is not listed yet.
+  // A new session without its changes must not be listed yet.
   const isPending = state._tag === "New" && changes === nothing
   return Effect.mapEager(cell.records.envelope.encode(contents, { isPending }), (text) => ({ text, contents, changes }))
 }
@@ -193,7 +198,7 @@ const note = <A>(cell: Cell<A>, sent: Attempt<A>): void => {
   if (cell.state._tag !== "Ended") cell.state = noteAttempt(cell.state, sent)
 }
 
-/** Adds a new session, with all of its changes, or pending and with none. */
+/** Adds a new session, either with all its changes, or pending and without them. */
 const add = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
@@ -229,13 +234,13 @@ const add = Effect.fnUntraced(function* <A>(
   cell.state = saved(current, { key, text, contents, isPending }, token, mine.changes)
   yield* records.telemetry.created
   yield* publish({ _tag: "Created", session: records.key, id: key })
-  // It was an earlier try that arrived.
+  // An earlier try has arrived.
   if (mine !== sent && cell.state.changes.length > 0) yield* commit(cell, store, queue)
 })
 
 /**
- * The try that has arrived although it was not confirmed. Nobody else has the key: if it is another text, somebody has
- * changed what was listed.
+ * Finds an unconfirmed try that has arrived. Nobody else has the key: if the text differs, another request has changed
+ * the session from a list.
  */
 const findAdded = Effect.fnUntraced(function* <A>(cell: Cell<A>, store: Store, key: string) {
   const found = yield* cell.records.find(store, key)
@@ -246,7 +251,10 @@ const findAdded = Effect.fnUntraced(function* <A>(cell: Cell<A>, store: Store, k
   return state.attempts.find((sent) => sent.text === text) ?? { text, contents, changes }
 })
 
-/** Saves a session that is in the store. In few steps, as every request that changes something comes by here. */
+/**
+ * Saves a session that is in the store. In few steps of the fiber, because every request that changes something runs
+ * this.
+ */
 const save = <A>(
   cell: Cell<A>,
   store: Store,
@@ -257,7 +265,7 @@ const save = <A>(
     const { records, state } = cell
     if (state._tag !== "Stored") return Effect.void
     const now = clock.currentTimeMillisUnsafe()
-    // What one of its own writes may have made of it is known by a look alone.
+    // Only a look-up can tell what an earlier unconfirmed write has done.
     const patience = makePatience()
     const known = state.attempts.length > 0 ? undefined : knownOf(cell, state, queue, now)
     return Effect.flatMap(
@@ -284,13 +292,13 @@ const toSave = <A>(
   now: number
 ): Effect.Effect<Step<Outcome<A> | "Moved" | undefined>> => {
   const { isUse, records, state } = cell
-  // Those who were taken along by a write that lost are taken along by the next one, or wait.
+  // The write lost. Commits that it included are included in the next one, or wait.
   giveBack(queue)
   if (state._tag !== "Stored") return Effect.succeed(done(undefined))
   if (!isThere(cell, found, now)) return Effect.succeed(done(undefined))
   const kept = asKept(state.key, found)
   const isConflict = rebaseCell(cell, state, kept)
-  // What another made of it may belong to somebody else.
+  // Another request may have changed which user it belongs to.
   if (isConflict && changeOf(records, kept.contents, cell.state.contents) !== "none") {
     return Effect.as(records.telemetry.conflict, done("Moved"))
   }
@@ -310,7 +318,7 @@ const toWrite = <A>(
   const unchanged = { kept, made: state.changes }
   if (state.changes.length === 0 && !isTouched && !kept.isPending) return Effect.succeed(done(unchanged))
   return Effect.flatMapEager(attempt(cell, state, state.changes, now), (own): Effect.Effect<Step<Outcome<A>>> => {
-    // Nothing to write, if the session still is what the changes were applied to.
+    // Nothing to write, if the session is still the one that the changes were applied to.
     if (!isTouched && isUnchanged(own.text, kept.text)) return Effect.succeed(isFresh ? done(unchanged) : look)
     return Effect.mapEager(gather(cell, queue, kept, own, { isFresh, now }), (sent) => {
       note(cell, sent)

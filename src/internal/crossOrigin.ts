@@ -1,8 +1,8 @@
 /**
- * Tells requests that a page of another origin made from those of the application's own, as pure functions of a request.
+ * Tells requests made by a page of another origin from those of the application itself, as pure functions of a request.
  *
- * The rules are those of Go's `http.CrossOriginProtection`, which need no token in a form: browsers say of each request
- * where it came from, and no page can change what they say. WebSockets come on top, since a handshake is a GET.
+ * The rules are those of Go's `http.CrossOriginProtection`, which need no token in a form: browsers say where each
+ * request came from, and no page can change that. This module also checks WebSockets, whose handshake is a GET.
  */
 import { Formatter } from "effect"
 import type { HttpServerRequest } from "effect/http"
@@ -12,20 +12,20 @@ type Request = HttpServerRequest.HttpServerRequest
 /** Why a request is refused, for a log; `undefined` if it is not. */
 export type Check = (request: Request) => string | undefined
 
-// Those that HTTP calls safe, but for TRACE, which nobody answers.
+// The safe methods of HTTP, except TRACE, which nobody answers.
 const isSafe = (method: string): boolean => method === "GET" || method === "HEAD" || method === "OPTIONS"
 
-/** Whether a request asks for a WebSocket, which a page of any origin may open, and which carries cookies. */
+/** Whether a request asks for a WebSocket. A page of any origin may open one, and the browser sends cookies with it. */
 export const isWebSocket = ({ headers }: Request): boolean =>
   headers.upgrade !== undefined && /websocket/i.test(headers.upgrade)
 
-/** The host that a request is for. A `Request` that was made by hand has it in its URL alone. */
+/** The host of a request. A `Request` made by hand has it only in its URL. */
 const hostOf = ({ headers, originalUrl }: Request): string | undefined =>
   headers.host ?? /^https?:\/\/([^/?#]*)/i.exec(originalUrl)?.[1]
 
 const hostOfOrigin = (origin: string): string | undefined => /^[^:/?#]+:\/\/([^/?#]+)$/.exec(origin)?.[1]
 
-// A header is what the client sent, and a log is read by people.
+// Escaped and shortened, because the client chose this text and people read the log.
 const show = (value: string): string => Formatter.format(value.slice(0, 200))
 
 const reasonAgainst = (request: Request): string | undefined => {
@@ -33,17 +33,17 @@ const reasonAgainst = (request: Request): string | undefined => {
   if (site === "same-origin" || site === "none") return undefined
   if (site !== undefined && site !== "") return `Sec-Fetch-Site is ${show(site)}`
   const { origin } = request.headers
-  // No browser, or a request of the same origin in one that is older than both headers.
+  // Not a browser, or a same-origin request of a browser that is older than both headers.
   if (origin === undefined || origin === "") return undefined
   const host = hostOf(request)
-  // The scheme is not compared: behind a proxy it is not known. Strict-Transport-Security is what guards it.
+  // The scheme is not compared, because behind a proxy it is unknown. Strict-Transport-Security protects against that.
   if (host !== undefined && hostOfOrigin(origin)?.toLowerCase() === host.toLowerCase()) return undefined
   return `Origin is ${show(origin)}, and the host ${show(host ?? "")}`
 }
 
 const originShape = /^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@*]+$/
 
-/** As browsers write it, which is what it is compared with. Other schemes than those of the web have no other form. */
+/** Whether this is an origin as browsers write it. Only http and https URLs have more than one form. */
 const isOrigin = (origin: string): boolean => {
   if (!originShape.test(origin)) return false
   if (!/^https?:/.test(origin)) return true
@@ -55,7 +55,8 @@ const isOrigin = (origin: string): boolean => {
 }
 
 /**
- * Makes the check from its options. Throws a `TypeError` if a trusted origin is none, since it would never match.
+ * Makes the check from its options. Throws a `TypeError` if a trusted origin is malformed, because it would never
+ * match.
  */
 export const make = (options: {
   readonly trusted?: ReadonlyArray<string> | undefined
@@ -79,13 +80,13 @@ export const make = (options: {
 }
 
 /**
- * Whether a browser that has a cookie of this kind keeps it back from such a request, since a page of another site made
- * it. `Sec-Fetch-Site` tells sites from origins; a browser that does not send it is given the benefit of the doubt.
+ * Whether a browser withholds a cookie with this `SameSite` from such a request, because a page of another site made
+ * it. `Sec-Fetch-Site` tells sites from origins; a browser that does not send it gets the benefit of the doubt.
  */
 export const isWithheld = (request: Request, sameSite: "lax" | "strict" | "none"): boolean => {
   const { headers, method } = request
   if (sameSite === "none" || headers["sec-fetch-site"] !== "cross-site") return false
-  // A link: Lax means that a page that the user goes to gets the cookie, and a frame or a script's request does not.
+  // A link. Lax sends the cookie when the user navigates to a page, but not with a frame or a script's request.
   const isLink = (method === "GET" || method === "HEAD") && headers["sec-fetch-dest"] === "document"
   return sameSite === "strict" || !isLink
 }

@@ -1,5 +1,5 @@
 /**
- * Durations that an application gives as options. What is not a duration is refused, rather than read as zero.
+ * Parses the durations in options. A value that is not a duration is rejected, not read as zero.
  */
 import { Duration, Formatter, Option, Predicate } from "effect"
 

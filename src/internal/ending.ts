@@ -1,5 +1,5 @@
 /**
- * How a session ends by a log-out, and how one that is held in memory finds out that it has ended.
+ * How a log-out ends a session, and how a session in memory finds out that it has ended.
  */
 import { Clock, Effect } from "effect"
 import type { SessionStoreError } from "../SessionStore.ts"
@@ -9,7 +9,7 @@ import { leave } from "./indexes.ts"
 import { asKept, type Store } from "./records.ts"
 import { isMerge, makeNew, type Stored } from "./state.ts"
 
-/** Ends the session, and whatever took over from it. What is written afterwards belongs to a new one. */
+/** Ends the session and its successors. Later writes belong to a new session. */
 export const destroy = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
@@ -20,7 +20,7 @@ export const destroy = Effect.fnUntraced(function* <A>(
   switch (state._tag) {
     case "New": {
       const { attempts, secret, undecodable } = state
-      // A try that was not confirmed may have arrived. Nobody else has its token.
+      // An unconfirmed write may have arrived. Nobody else has its token.
       if (secret !== undefined && attempts.length > 0) yield* records.bury(store, secret.key)
       if (undecodable !== undefined) {
         const { key, text } = undecodable
@@ -30,7 +30,7 @@ export const destroy = Effect.fnUntraced(function* <A>(
     }
     case "Stored":
       isEnded = yield* records.end(store, state.key, knownOf(cell, state, queue, yield* Clock.currentTimeMillis))
-      // A renewal that was not confirmed may have put it back.
+      // An unconfirmed renewal may have put the old session back.
       if (!isEnded && state.base.former !== undefined) isEnded = yield* records.end(store, state.base.former, undefined)
       yield* leave(records, store, state.base.memberOf, state.key)
       break
@@ -45,25 +45,25 @@ export const destroy = Effect.fnUntraced(function* <A>(
 const isOwnMerge = <A>({ attempts }: Stored<A>, text: string): boolean =>
   attempts.some((sent) => sent.text === text && sent.changes.some(isMerge))
 
-/** Fetches the newest value, applies the changes to it, and says whether the session is still active. */
+/** Fetches the newest value, applies the changes to it, and returns whether the session is still active. */
 export const reload = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
   queue: SessionQueue<A>
 ): Effect.fn.Return<boolean, SessionError> {
   const { records, state } = cell
-  // A new session is in no store that it could have ended in.
+  // A new session is not in the store, so it cannot have ended there.
   if (state._tag !== "Stored") return state._tag === "New" && !state.isDestroyed
   const { key } = state
   const found = yield* records.find(store, key)
   const now = yield* Clock.currentTimeMillis
   const current = cell.state
   if (current._tag === "Stored" && cell.records.isActive(found, now)) {
-    // A merge that has arrived is left to the commit, which lets go of the other session.
+    // Leave a merge that has arrived to the commit, which releases the other session.
     if (!isOwnMerge(current, found.text)) rebaseCell(cell, current, asKept(key, found))
     return true
   }
-  // A renewal of its own that failed half-way is finished by the next commit.
+  // The next commit finishes a renewal of this session that failed half-way.
   if (found._tag === "Tombstone" && !found.isSealed && found.successor === state.renewal?.key) return true
   endCell(cell, key, queue)
   return false

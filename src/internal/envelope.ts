@@ -1,57 +1,59 @@
 /**
- * What a session is in the store: contents to text and back.
+ * The format of a session in the store: contents to text and back.
  *
- * A session is JSON with the fields that `Session` documents. A tombstone is JSON with the id of the successor, if there
- * is one. Each write of a session has an id of its own, so that no two writes are the same text: whoever finds the text of
- * a write in the store knows that it is that write, and a compare-and-set never takes a newer session for the one it
- * expected.
+ * A session is JSON with the fields that `Session` documents. A tombstone is JSON with the id of the successor, if
+ * there is one. Each write has a unique id, so no two writes have the same text. Finding that text in the store proves
+ * that this write arrived, and a compare-and-set never mistakes a newer session for the expected one.
  */
 import { Effect, Exit, Predicate, Schema } from "effect"
 import { SessionDecodeError } from "./errors.ts"
 import { type Contents, withValue } from "./state.ts"
 
-/** What stands under a key, for one class of sessions. */
+/** What is found under a key, for one class of sessions. */
 export type Decoded<A> =
   | { readonly _tag: "Session"; readonly text: string; readonly contents: Contents<A>; readonly isPending: boolean }
   | Tombstone
   | { readonly _tag: "Foreign" }
 
-/** What a renewal, a merge or a log-out leaves under a key. It opens nothing, and leads a log-out on to the successor. */
+/** What a renewal, a merge or a log-out leaves under a key. It opens nothing, and leads a log-out to the successor. */
 export interface Tombstone {
   readonly _tag: "Tombstone"
   readonly text: string
-  /** The key of the session that took over. `undefined` if none did: it was logged out. */
+  /** The key of the successor. `undefined` if there is none, because the session was logged out. */
   readonly successor: string | undefined
-  /** A log-out came by: the successor ends as well, and nothing stands up again. */
+  /** Whether a log-out has sealed it: the successor ends too, and nothing may be put back. */
   readonly isSealed: boolean
-  /** The text of a session that is being merged, until the merge is saved or called off. */
+  /** The text of a session that is being merged, until the merge is saved or cancelled. */
   readonly held: string | undefined
-  /** Which merge that is. */
+  /** The id of that merge. */
   readonly merge: string | undefined
 }
 
 export interface Envelope<A> {
-  /** Dies of a value that does not fit the schema, or nests deeper than 256. A pending session is part of a renewal that is not over yet. */
+  /**
+   * Dies if the value does not fit the schema, or nests deeper than 256 levels. A pending session belongs to a renewal
+   * or a merge that is not complete yet.
+   */
   readonly encode: (contents: Contents<A>, options?: { readonly isPending: boolean }) => Effect.Effect<string>
   readonly decode: (text: string) => Effect.Effect<Decoded<A>, SessionDecodeError>
 }
 
 /**
- * How deep the JSON of a value may nest. A codec calls itself for each level, and code that has just been loaded takes more
- * of the stack than code that has run for a while: a value that was saved by the one might not be read by the other. In a
- * process that has just begun, a union of recursive classes, of all schemas that were tried the one that takes the most,
- * decodes 800 levels and not 1,000.
+ * How deep the JSON of a value may nest. A codec recurses for each level, and freshly loaded code takes more stack than
+ * code that has run for a while, so a value that one process saved might overflow the stack of another. In a fresh
+ * process, a union of recursive classes decodes 800 levels but not 1,000; of all schemas tried, it takes the most
+ * stack.
  */
 const deepest = 256
 
 /**
- * Whether what was made into JSON nests deeper than a codec is sure to read. It looks at the value: of the text it would
- * have to read every character, and `JSON.stringify` makes it in parts that a first look copies into one.
+ * Whether a value nests deeper than a codec is sure to decode. It walks the value, not the text: in the text it would
+ * have to read every character, and `JSON.stringify` returns parts that the first read copies into one string.
  */
 const nestsDeeper = (value: unknown, levels: number): boolean => {
   if (typeof value !== "object" || value === null) return false
   if (levels === 0) return true
-  // Loops: a function for each part, as `some` takes, makes it six times as slow.
+  // Loops, because a callback for each part, as with `some`, is six times slower.
   if (Array.isArray(value)) {
     for (let i = 0; i < value.length; i++) if (nestsDeeper(value[i], levels - 1)) return true
   } else if (Predicate.isReadonlyObject(value)) {
@@ -62,13 +64,13 @@ const nestsDeeper = (value: unknown, levels: number): boolean => {
 
 const tooDeep = "It nests too deep"
 
-/** The JSON of a value, or why it has none. Not all that `Schema.Any` lets through has one. */
+/** The JSON of a value, or the reason why it has none. `Schema.Any` accepts values that have none. */
 const toJson = (value: unknown): { readonly json: string } | { readonly reason: string } => {
   let json: string | undefined
   try {
     json = JSON.stringify(value)
   } catch (cause) {
-    // What is thrown for a circle names what is in it.
+    // The error for a cycle names what is in it.
     return { reason: cause instanceof RangeError ? tooDeep : "It has no JSON" }
   }
   if (json === undefined) return { reason: "It has no JSON" }
@@ -76,7 +78,7 @@ const toJson = (value: unknown): { readonly json: string } | { readonly reason: 
   return json.length > 2 * deepest && nestsDeeper(value, deepest) ? { reason: tooDeep } : { json }
 }
 
-/** Runs a codec, which calls itself for each level of a value, and answers for a stack that is too small for that. */
+/** Runs a codec, which recurses for each level of a value, and handles a stack overflow. */
 const onOverflow = <I, A, E, E2>(
   codec: (input: I) => Effect.Effect<A, E>,
   input: I,
@@ -92,30 +94,30 @@ const onOverflow = <I, A, E, E2>(
   }
 }
 
-// The last fields of a session: when it was used, what it was renewed from, and which write this is.
+// The last fields of a session: `usedAt`, `former` and `write`.
 const tailStart = ',"usedAt":'
 const tailShape = /^,"usedAt":(-?\d+)(?:,"former":"[\w-]+")?,"write":"\w+"\}$/
 
-/** The text up to the fields that every write changes; all of it, if it ends in any other way. */
+/** The text before the fields that every write changes. The whole text, if it ends in any other way. */
 const bodyOf = (text: string): string => {
   const end = text.lastIndexOf(tailStart)
   return end >= 0 && tailShape.test(text.slice(end)) ? text.slice(0, end) : text
 }
 
-/** Whether two texts are the same session, apart from the instant of its use and the id of the write. */
+/** Whether two texts are the same session, apart from the time of its use and the id of the write. */
 export const isUnchanged = (one: string, other: string): boolean => {
-  // Most often they are not, and then their ends need no look.
+  // Usually they are not, and then their ends need no comparison.
   const end = one.lastIndexOf(tailStart)
   if (end !== other.lastIndexOf(tailStart) || !one.startsWith(other.slice(0, Math.max(end, 0)))) return false
   return bodyOf(one) === bodyOf(other)
 }
 
-// Ids have to be unique, not secret. Made when first needed: a Worker has no random numbers before its first request.
+// Ids have to be unique, not secret. Made on demand, because a Worker has no random numbers before its first request.
 const idsOfOneStart = 36 ** 5
 let start = ""
 let count = idsOfOneStart
 
-/** Twelve characters that no other write has, in this process or another. */
+/** Twelve characters that no other write has, in any process. */
 export const makeId = (): string => {
   if (count === idsOfOneStart) {
     start = Math.random().toString(36).slice(2, 9).padEnd(7, "0")
@@ -124,17 +126,17 @@ export const makeId = (): string => {
   return start + (count++).toString(36).padStart(5, "0")
 }
 
-/** The same session, used at this instant. */
+/** The same session, used at this time. */
 export const touch = (text: string, usedAt: number): string =>
   `${bodyOf(text)}${tailStart}${usedAt},"write":"${makeId()}"}`
 
-/** The same session as another write, so that no write which is still under way finds what it expects. */
+/** The same session with a new write id, so no write that is still in flight finds the text that it expects. */
 export const restamp = (text: string): string => {
   const usedAt = tailShape.exec(text.slice(text.lastIndexOf(tailStart)))?.[1]
   return usedAt === undefined ? text : touch(text, Number(usedAt))
 }
 
-/** How far from 1970 a `Date` reaches, in milliseconds. */
+/** The largest time that a `Date` can hold, in milliseconds. */
 const farthest = 8.64e15
 
 const isInstant = (input: unknown): input is number =>
@@ -150,7 +152,10 @@ const isIdleTimeout = (input: unknown): input is number | null | undefined =>
 
 type Parsed = Readonly<Record<PropertyKey, unknown>>
 
-/** All but the value, or the name of the field that does not fit. By hand: a schema of them takes four times as long. */
+/**
+ * Everything except the value, or the name of the field that does not fit. Hand-written, because a schema takes four
+ * times as long.
+ */
 const readFields = (parsed: Parsed): Omit<Contents<unknown>, "value"> | string => {
   const { createdAt, deadline, former, idleTimeout, issuedAt, memberOf, rememberMe, usedAt } = parsed
   if (!isInstant(createdAt)) return "createdAt"
@@ -174,8 +179,8 @@ const readFields = (parsed: Parsed): Omit<Contents<unknown>, "value"> | string =
   }
 }
 
-// Joined by hand: `JSON.stringify` of all fields takes twice as long. Joined from an array: a chain of strings would be
-// flattened later, and kept until then. `bodyOf` goes by the order of the last three fields.
+// Joined by hand, because `JSON.stringify` of all fields takes twice as long. Joined from an array, because a chain of
+// strings would be flattened later, and kept until then. `bodyOf` depends on the order of the last three fields.
 const format = <A>(head: string, contents: Contents<A>, value: string, isPending: boolean): string => {
   const { createdAt, deadline, former, idleTimeout, issuedAt, memberOf, rememberMe, usedAt } = contents
   const parts: Array<string | number> = [head, createdAt, ',"issuedAt":', issuedAt, ',"deadline":', deadline]
@@ -200,7 +205,7 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
 
   const fail = (cause: unknown) => Effect.fail(new SessionDecodeError({ session: key, cause }))
 
-  // Eager, here and below: few codecs have anything to wait for, and every request decodes and encodes.
+  // Eager, here and below: few codecs are asynchronous, and every request decodes and encodes.
   const encode: Envelope<A>["encode"] = (contents, options) =>
     onOverflow(encodeValue, contents.value, () => unfit(tooDeep)).pipe(
       Effect.catchEager((error) => unfit(error.message)),
@@ -228,12 +233,12 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
     try {
       parsed = JSON.parse(text)
     } catch {
-      // The reason that is thrown quotes the data.
+      // The thrown error would quote the data.
       return fail(new Error("The data is not JSON"))
     }
     if (!Predicate.isReadonlyObject(parsed)) return fail(new Error("The data is not an object"))
     const { ended, held, index, merge, session, successor, version } = parsed
-    // Whether the rest fits does not matter for an index record, or a session of another class.
+    // An index record or a session of another class: the other fields do not matter.
     if (typeof index === "string" || (typeof session === "string" && session !== key))
       return Effect.succeed({ _tag: "Foreign" })
     if (version !== 1 || session !== key) return fail(new Error("The data is not a session of version 1"))
@@ -251,14 +256,14 @@ export const makeEnvelope = <A>(key: string, schema: Schema.Codec<A, unknown>): 
   return { encode, decode }
 }
 
-/** The same text each time, so that a tombstone is recognised by its successor. */
+/** The same text every time, so a tombstone can be recognised by its successor. */
 export const makeTombstone = (session: string, successor: string): string =>
   JSON.stringify({ version: 1, session, successor })
 
-/** What a log-out makes of a tombstone, or of a session, which has no successor. */
+/** What a log-out leaves in place of a tombstone, or of a session, which has no successor. */
 export const makeSealed = (session: string, successor?: string | undefined): string =>
   JSON.stringify({ version: 1, session, successor, ended: true })
 
-/** What stands in the place of a session while its value is taken into another. Each is another write, as of a session. */
+/** The tombstone of a session while it is being merged into another. Each one has a unique write id, like a session. */
 export const makeHold = (session: string, successor: string, merge: string, held: string): string =>
   JSON.stringify({ version: 1, session, successor, merge, held, write: makeId() })

@@ -1,5 +1,5 @@
 /**
- * The errors of sessions, below everything that may fail with them. `Session` shows them under its own name.
+ * The errors of sessions, below all modules that fail with them. `Session` exports them.
  */
 import { Schema } from "effect"
 import type { SessionStoreError } from "../SessionStore.ts"
@@ -7,8 +7,9 @@ import type { SessionStoreError } from "../SessionStore.ts"
 /**
  * Data in the store that does not decode as a session of this class, probably because its schema changed.
  *
- * Comes only from a class with `undecodable: "fail"`. Its `cause` says where the data did not fit, not what it was, save
- * for the keys of a `Schema.Record` and what the message of a schema quotes by itself, as that of `Schema.SemVer` does.
+ * Only a class with `undecodable: "fail"` fails with this. The `cause` says where the data did not fit, but does not
+ * contain the data. There are two exceptions: the keys of a `Schema.Record`, and schemas whose own message quotes the
+ * data, such as `Schema.SemVer`.
  *
  * @example
  * ```ts
@@ -40,11 +41,11 @@ export class SessionDecodeError extends Schema.TaggedError<SessionDecodeError>("
 }
 
 /**
- * More than a thousand commits of one session wait in this process. This commit was not tried, and its changes are kept:
- * you may commit again later.
+ * More than a thousand commits of one session wait in this process. This commit was not tried, and its changes are
+ * kept: you can commit again later.
  *
- * Commits of one session take turns, so whoever sends requests with one cookie faster than the store can write makes a
- * queue. The bound keeps that queue from growing without end; requests of other sessions do not wait in it.
+ * Commits of one session take turns, so a client that sends requests with one cookie faster than the store can write
+ * builds up a queue. The limit keeps that queue from growing without end. Requests of other sessions do not wait in it.
  *
  * @example
  * ```ts
@@ -52,7 +53,7 @@ export class SessionDecodeError extends Schema.TaggedError<SessionDecodeError>("
  * import { HttpServerResponse } from "effect/http"
  * import { Session } from "effect-sessions"
  *
- * // What HttpSession answers by default.
+ * // The default response of HttpSession.
  * const onError = (error: Session.SessionError) =>
  *   Effect.succeed(HttpServerResponse.empty({ status: error._tag === "SessionBusyError" ? 503 : 500 }))
  * ```
@@ -71,7 +72,7 @@ export class SessionBusyError extends Schema.TaggedError<SessionBusyError>("effe
 }
 
 /**
- * What can go wrong with a session: the store failed, too many commits of it wait, or what the store holds does not
- * decode and the class was told to fail.
+ * What can go wrong with a session: the store failed, too many commits of the session wait, or the stored data does not
+ * decode and the class has `undecodable: "fail"`.
  */
 export type SessionError = SessionStoreError | SessionBusyError | SessionDecodeError

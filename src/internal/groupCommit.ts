@@ -1,9 +1,10 @@
 /**
- * Commits in a group: one write saves the changes of all who wait for their turn at the same session.
+ * Group commits: one write saves the changes of all commits that wait for their turn at the same session.
  *
- * Whoever has the turn applies its own changes, then those of each one behind it, and writes the outcome once. So a
- * thousand commits of one session at once are two or three operations, and a flood of them costs others next to nothing.
- * Each one notes the write as an attempt of its own: if it is not confirmed, all go on as after a failed commit.
+ * The commit that has the turn applies its own changes, then those of each commit behind it, and writes the outcome
+ * once. So a thousand simultaneous commits of one session take two or three operations, and a flood of them costs other
+ * sessions almost nothing. Each commit notes the write as its own attempt: if it is not confirmed, all of them continue
+ * as after a failed commit.
  */
 import { Effect } from "effect"
 import { type Cell, contentsToSave, rebaseCell, type SessionQueue } from "./cell.ts"
@@ -21,7 +22,7 @@ import {
 } from "./state.ts"
 import { giveBack, settle, takeAlong } from "./turns.ts"
 
-/** What another's turn may do for this commit: save its changes, if there is no more to it than that. */
+/** Lets another commit's turn save the changes of this one, if this commit has nothing else to do. */
 export const makeAlong = <A>(cell: Cell<A>): Along<A> => {
   let made: ReadonlyArray<Change<A>> = []
   let isConflict = false
@@ -33,7 +34,7 @@ export const makeAlong = <A>(cell: Cell<A>): Along<A> => {
     join: (kept, contents, { isFresh, now }) => {
       const { records, state } = cell
       if (state._tag !== "Stored" || state.key !== kept.key || state.isPending || state.renewal !== undefined) return
-      // What an unconfirmed write has made of the session is known by a look alone.
+      // Only a look-up can tell what an unconfirmed write has done to the session.
       if (!isFresh && state.attempts.length > 0) return
       isConflict = rebaseCell(cell, state, kept)
       const current = cell.state
@@ -52,7 +53,7 @@ export const makeAlong = <A>(cell: Cell<A>): Along<A> => {
   }
 }
 
-// A function that throws does so in its own turn.
+// If a change throws, the commit that made it gets the error, in its own turn.
 const tryAll: <A>(contents: Contents<A>, changes: ReadonlyArray<Change<A>>) => Contents<A> | undefined = (
   contents,
   changes
@@ -64,7 +65,7 @@ const tryAll: <A>(contents: Contents<A>, changes: ReadonlyArray<Change<A>>) => C
   }
 }
 
-/** The same write with the changes of those who wait, as far as they can be taken along. */
+/** The same write, plus the changes of the waiting commits that can be included. */
 export const gather = <A>(
   cell: Cell<A>,
   queue: SessionQueue<A>,
@@ -74,7 +75,7 @@ export const gather = <A>(
 ): Effect.Effect<Attempt<A>> => {
   if (queue.waiting.length === 0) return Effect.succeed(sent)
   let { contents } = sent
-  // Whoever commits a session twice has the second one wait for the outcome of the first.
+  // If a session is committed twice, the second commit waits for the outcome of the first.
   const owners = new Set<object>([cell])
   takeAlong(queue, (along) => {
     const next = owners.has(along.owner) ? undefined : along.join(kept, contents, moment)
@@ -87,16 +88,16 @@ export const gather = <A>(
   return cell.records.envelope.encode(contents).pipe(
     Effect.mapEager((text) => {
       for (const { along } of queue.along) along?.note(text, contents)
-      // Another list: this text is not to be taken for that of these changes alone.
+      // A new list, so this text is not mistaken for the text of these changes alone.
       return { text, contents, changes: [...sent.changes] }
     }),
     Effect.catchCause(() => {
-      // A value that does not fit fails the commit that made it, in its own turn.
+      // A value that does not fit its schema fails the commit that made it, in its own turn.
       giveBack(queue)
       return Effect.succeed(sent)
     })
   )
 }
 
-/** Tells those who were taken along that their changes are saved. */
+/** Tells the included commits that their changes are saved. */
 export const tellSaved = <A>(queue: SessionQueue<A>, kept: Kept<A>): void => settle(queue, (along) => along.saved(kept))

@@ -1,19 +1,19 @@
 /**
- * Indexes: all sessions of a user, or of whatever else a value names, on any store.
+ * Indexes: all sessions of a user, or of any other value, on any store.
  *
- * An index record is data in the same store, under a key that no token can have: the members, and the instant of the last
- * revocation. Every change of it is a compare-and-set. **Members are added before they exist and removed after they are
- * gone**, so that a record may name sessions that are no more, and never lacks one whose token somebody holds.
+ * An index record is kept in the same store, under a key that no token can have. It has the members, and the time of
+ * the last revocation. Every change of it is a compare-and-set. **Members are added before they exist and removed after
+ * they are gone.** So a record may name sessions that no longer exist, but never lacks one whose token a client holds.
  *
- * - {@link join}: before a session exists under a key, that key is added. A session that was not a member yet has ended if
- *   the last revocation is not earlier than the opening of it; one that was a member has ended if it no longer is.
- * - {@link confirm}: before its token is handed out, the key must still be a member. If it is not, a revocation came in
+ * - {@link join}: before a session exists under a key, add that key. A session that was not a member before has ended
+ *   if the last revocation is not earlier than its opening. One that was a member has ended if it no longer is.
+ * - {@link confirm}: before the token is handed out, its key must still be a member. If it is not, a revocation came in
  *   between.
- * - {@link revoke}: members are marked and the instant is noted in one compare-and-set; then their sessions end; only then
- *   are they taken out, so that a process that dies half-way leaves nothing that is not listed.
+ * - {@link revoke}: mark the members and note the time in one compare-and-set, then end their sessions, then remove the
+ *   members. If the process dies half-way, every remaining session is still listed.
  *
- * Whoever holds a token got it after its key was confirmed. So a revocation came later, found the key among the members
- * and ended the session, or it came earlier and was seen.
+ * A client gets a token only after its key was confirmed. So a later revocation finds the key among the members and
+ * ends the session, and an earlier one was seen.
  */
 import { DateTime, Effect, Option, Predicate } from "effect"
 import type { SessionStoreError } from "../SessionStore.ts"
@@ -23,14 +23,14 @@ import type { Contents } from "./state.ts"
 import { hashToken } from "./token.ts"
 import { takeTurn } from "./turns.ts"
 
-/** A session that a record names: by its key, and while it is being renewed by the old one and the new one. */
+/** A session that a record names by its key. During a renewal, both the old and the new key are members. */
 interface Member {
   readonly ids: ReadonlyArray<string>
-  /** What its session was renewed from as it joined. */
+  /** The key that its session had before, if it joined in a renewal. */
   readonly from?: string | undefined
   readonly deadline: number
   readonly addedAt: number
-  /** Its session ends. It counts no more, and stays until that is done. */
+  /** Its session is being ended. It no longer counts, and stays until that is done. */
   readonly isRevoked: boolean
 }
 
@@ -41,13 +41,13 @@ interface IndexRecord {
 
 const empty: IndexRecord = { members: [], revokedAt: undefined }
 
-/** How long a revocation is remembered at the least: a log-in that began before it may take that long. */
+/** How long a revocation is remembered at least, in milliseconds. A log-in that began before it may take that long. */
 const revocationTime = 600_000
 
-/** How long a member may not exist yet, in milliseconds. */
+/** How long it may take until a new member exists, in milliseconds. */
 const birthTime = 60_000
 
-/** The records that name a session with this value. */
+/** The keys of the records that name a session with this value. */
 export const keysOf = <A>(self: Records<A>, value: A): ReadonlyArray<string> => {
   const keys: Array<string> = []
   for (const [name, { indexedBy }] of self.indexes) {
@@ -57,7 +57,7 @@ export const keysOf = <A>(self: Records<A>, value: A): ReadonlyArray<string> => 
   return keys
 }
 
-// JSON keeps apart what UTF-8 does not, such as two lone surrogates. No token has a colon.
+// JSON distinguishes strings that UTF-8 does not, such as different lone surrogates. No token contains a colon.
 export const keyOf = <A>(self: Records<A>, name: string, indexed: string): string =>
   `index:${hashToken(JSON.stringify([self.key, name, indexed]))}`
 
@@ -65,8 +65,8 @@ const isSame = (one: ReadonlyArray<string>, other: ReadonlyArray<string>): boole
   one.length === other.length && one.every((key) => other.includes(key))
 
 /**
- * What a commit has to do about indexes: nothing; join them, if they were declared after the session was saved; or renew
- * the token, since the session belongs to another from now on.
+ * What a commit has to do about indexes: nothing; join them, if they were declared after the session was saved; or
+ * renew the token, because the session now belongs to another user.
  */
 export const changeOf = <A>(self: Records<A>, base: Contents<A>, contents: Contents<A>): "none" | "join" | "renew" => {
   if (self.indexes.size === 0) return "none"
@@ -90,10 +90,10 @@ const parse = (text: string): IndexRecord => {
   }
 }
 
-/** The latest instant that a date can be, less what is added to one here. */
+/** The latest time that a date can hold, minus what is added to a time here. */
 const endOfTime = 8.64e15 - revocationTime
 
-// A record that somebody damaged must not make a date that there is not.
+// A damaged record must not produce an invalid date.
 const isInstant = (input: unknown): input is number => Predicate.isNumber(input) && Math.abs(input) <= endOfTime
 
 const isMember = (input: unknown): input is Member =>
@@ -110,19 +110,19 @@ const isMember = (input: unknown): input is Member =>
 const format = <A>(self: Records<A>, { members, revokedAt }: IndexRecord): string =>
   JSON.stringify({ version: 1, index: self.key, members, revokedAt, write: makeId() })
 
-/** As long as it may be needed: until its last member is over, and its last revocation no longer matters. */
+/** The record stays until its last member is over and its last revocation no longer matters. */
 const expiryOf = ({ members, revokedAt }: IndexRecord): DateTime.Utc =>
   DateTime.makeUnsafe(
     Math.max(-1, ...members.map(({ deadline }) => deadline), revokedAt === undefined ? -1 : revokedAt + revocationTime)
   )
 
-/** The next record, if it is to be written, and what comes of it. */
+/** The next record, if it has to be written, and the result. */
 interface Change<B> {
   readonly next: IndexRecord | undefined
   readonly result: B
 }
 
-/** Changes a record by compare-and-set, one at a time in a process. */
+/** Changes a record by compare-and-set, one change at a time in a process. */
 const change = <A, B, E>(
   self: Records<A>,
   store: Store,
@@ -151,7 +151,7 @@ const change = <A, B, E>(
     { outer: store.restore }
   )
 
-/** A session that is about to be under a key. */
+/** A session that is about to be added under a key. */
 interface Joining {
   readonly key: string
   /** Its key until now, if it has one. */
@@ -194,10 +194,10 @@ const withMember = (
   now: number
 ): IndexRecord | undefined => {
   const isKnown = ({ ids }: Member) => ids.includes(key) || (former !== undefined && ids.includes(former))
-  // Two log-ins of one session at once are one: only one of them can renew it.
+  // Two simultaneous log-ins of one session count as one: only one of them can renew it.
   const isTwin = ({ from, isRevoked }: Member) => former !== undefined && from === former && !isRevoked
   const known = members.find(isKnown)
-  // The password may have been checked before the revocation, if the session was opened before it.
+  // If the session was opened before the revocation, the password may have been checked before it too.
   if (known === undefined && (wasMember || (revokedAt !== undefined && revokedAt >= Math.floor(openedAt)))) return
   const mine = known ?? members.find(isTwin)
   if (mine === undefined) {
@@ -212,7 +212,9 @@ const withMember = (
 const alive = (members: ReadonlyArray<Member>, now: number): ReadonlyArray<Member> =>
   members.filter(({ deadline }) => deadline >= now)
 
-/** Marks the oldest members that are too many, save the one that joins. Those whose sessions are gone do not count. */
+/**
+ * Marks the oldest members over the limit, but never the one that joins. Members whose sessions are gone do not count.
+ */
 const withAtMost = Effect.fnUntraced(function* <A>(
   self: Records<A>,
   store: Store,
@@ -231,7 +233,7 @@ const withAtMost = Effect.fnUntraced(function* <A>(
   let tooMany = count(there) - max
   return {
     revokedAt,
-    // Those that are not there are marked too, as they may begin meanwhile.
+    // Also mark those that do not exist, because they may begin in the meantime.
     members: members.map((member) =>
       !there.includes(member) || (!member.isRevoked && !member.ids.includes(key) && tooMany-- > 0)
         ? { ...member, isRevoked: true }
@@ -247,13 +249,13 @@ const exists = Effect.fnUntraced(function* <A>(
 ): Effect.fn.Return<boolean, SessionStoreError> {
   for (const id of ids) {
     const found = yield* self.inspect(yield* store.find(id))
-    // A tombstone may give way to what it was, unless a log-out has sealed it.
+    // A tombstone may turn back into its session, unless a log-out has sealed it.
     if (found._tag !== "Nothing" && !(found._tag === "Tombstone" && found.isSealed)) return true
   }
   return false
 })
 
-/** Ends the sessions of members that were marked, then takes them out, and says how many there were. */
+/** Ends the sessions of marked members, then removes the members, and returns how many there were. */
 const endAll = Effect.fnUntraced(function* <A>(
   self: Records<A>,
   store: Store,
@@ -274,7 +276,7 @@ const endAll = Effect.fnUntraced(function* <A>(
   return ended
 })
 
-/** Whether the key still is a member everywhere, before its token is handed out. */
+/** Whether the key is still a member of all records, before its token is handed out. */
 export const confirm = <A>(
   store: Store,
   { memberOf }: Contents<A>,
@@ -285,11 +287,14 @@ export const confirm = <A>(
     (all) => all.every((members) => members.some(({ ids, isRevoked }) => !isRevoked && ids.includes(key)))
   )
 
-/** Takes out what a key replaced, after the session under it has been confirmed. Best effort, as with {@link leave}. */
+/**
+ * Removes the key that a new key replaced, after the session under the new key was confirmed. Best effort, like
+ * {@link leave}.
+ */
 export const tidy = <A>(self: Records<A>, store: Store, records: ReadonlyArray<string>, key: string) =>
   changeAll(self, store, records, (member) => (member.ids.includes(key) ? { ...member, ids: [key] } : member))
 
-/** Takes a key out of records, after its session is gone. Best effort: what fails here is left to be pruned. */
+/** Removes a key from records, after its session is gone. Best effort: if this fails, the key is pruned later. */
 export const leave = <A>(self: Records<A>, store: Store, records: ReadonlyArray<string>, key: string) =>
   changeAll(self, store, records, (member) => (member.ids.includes(key) ? undefined : member))
 
@@ -313,7 +318,7 @@ const changeAll = <A>(
     )
   )
 
-/** Ends all sessions of a value but one, and says how many there were. */
+/** Ends all sessions of a value except one, and returns how many there were. */
 export const revoke = Effect.fnUntraced(function* <A>(
   self: Records<A>,
   store: Store,
@@ -336,8 +341,8 @@ const membersOf = (store: Pick<Store, "find">, key: string): Effect.Effect<Reado
   Effect.map(store.find(key), (found) => (Option.isSome(found) ? parse(found.value) : empty).members)
 
 /**
- * The keys of the sessions of a value. Also of those that are to end: if whoever meant to end them failed, they are still
- * there, and a list that lacks them would hide them.
+ * The keys of the sessions of a value, including those marked to end: if the process that marked them failed, they
+ * still exist, and the list must not hide them.
  */
 export const idsOf = (
   store: Pick<Store, "find">,

@@ -1,22 +1,26 @@
 /**
- * Looks: of those who open a session that is being changed, one looks at a time, and the rest share the next look.
+ * Shares look-ups: if several requests open a session while it is being changed, one look-up runs at a time, and the
+ * waiting requests share the next one.
  *
- * Without them, a flood of requests with one cookie would fill the connections to the store with look-ups of one session,
- * and every other session's would wait behind them. A look is shared only by those who came before it began, so that
- * nobody is shown less than a look of its own would have shown.
+ * Without this, a flood of requests with one cookie would fill the connections to the store with look-ups of one
+ * session, and those of all other sessions would wait behind them. A look-up is shared only by requests that came
+ * before it began, so each sees at least what its own look-up would have seen.
  */
 import { Cause, Deferred, Effect, Exit } from "effect"
 
-/** The looks at one session. */
+/** The look-ups of one session. */
 export interface Looks<A, E> {
   isUnderWay: boolean
   next: Shared<A, E> | undefined
 }
 
-/** A look that begins when the one under way has ended. The first to come looks, and the others wait for the outcome. */
+/**
+ * A look-up that begins when the running one has ended. The first waiting request runs it, and the others wait for the
+ * outcome.
+ */
 interface Shared<A, E> {
   readonly begin: Deferred.Deferred<void>
-  /** `undefined` if the first was interrupted. */
+  /** `undefined` if the first request was interrupted. */
   readonly outcome: Deferred.Deferred<{ readonly found: A } | undefined, E>
 }
 
@@ -50,7 +54,7 @@ const lookForAll = <A, E>(looks: Looks<A, E>, { outcome }: Shared<A, E>, look: E
 
 const leave = <A, E>(looks: Looks<A, E>, shared: Shared<A, E>): void => {
   if (looks.next === shared) looks.next = undefined
-  // It may have been told to begin in the moment in which it was interrupted.
+  // It may have been resumed at the moment it was interrupted.
   else passOn(looks)
   Deferred.doneUnsafe(shared.outcome, Exit.succeed(undefined))
 }

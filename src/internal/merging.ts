@@ -1,8 +1,8 @@
 /**
- * A merge: how the value of another session is taken in, so that it is lost in no case.
+ * A merge: how one session takes over the value of another, without ever losing it.
  *
- * The other session is replaced by a tombstone that still holds it. When this session is saved, the tombstone lets go of
- * the value; if this session turns out to have ended, or could not be saved, the other is put back.
+ * A tombstone that still holds the value replaces the other session. When this session is saved, the tombstone drops
+ * the value. If this session has ended, or cannot be saved, the other session is put back.
  */
 import { Clock, type DateTime, Effect } from "effect"
 import { bestEffort, type Cell } from "./cell.ts"
@@ -17,13 +17,13 @@ import { hashToken, isToken } from "./token.ts"
 /** A session that is held for a merge. */
 interface Claim<A> {
   readonly merge: Merge<A>
-  /** What it was, and the tombstone that holds it. */
+  /** The text of the session, and of the tombstone that holds it. */
   readonly text: string
   readonly contents: Contents<A>
   readonly hold: string
 }
 
-/** Notes that the session of a token is to be merged. A no-op if it opens nothing, or this session itself. */
+/** Notes the session of a token for a merge. A no-op if the token opens nothing, or this session. */
 export const merge = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
@@ -41,9 +41,9 @@ export const merge = Effect.fnUntraced(function* <A>(
 })
 
 /**
- * Runs a commit while the sessions that it merges are held, and lets them go or puts them back afterwards.
+ * Runs a commit while the sessions that it merges are held, then releases them or puts them back.
  *
- * The session that takes them in is in the store already, so that a log-out of one that is held ends it at once.
+ * The session that they are merged into is in the store already, so a log-out of a held session ends it immediately.
  */
 export const whileHeld = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
@@ -57,7 +57,7 @@ export const whileHeld = Effect.fnUntraced(function* <A>(
     bestEffort(restore(cell, cell.store, claims))
   )
   const { state } = cell
-  // Their values are in this session. What cannot be let go opens nothing, and goes when it expires.
+  // Their values are in this session. A hold that cannot be released opens nothing, and disappears when it expires.
   if (state._tag === "Stored") {
     const { key } = state
     const again = () => bestEffort(release(cell, cell.store, claims, key))
@@ -68,21 +68,24 @@ export const whileHeld = Effect.fnUntraced(function* <A>(
   }
   yield* Effect.onError(restore(cell, store, claims), () =>
     Effect.suspend(() => {
-      // To be put back by the next try, if there is one.
+      // For the next try to put back, if there is one.
       cell.state = before
       return bestEffort(restore(cell, cell.store, claims))
     })
   )
 })
 
-/** A merge is over. What was merged is no member of an index any more: to end it would end what it was merged into. */
+/**
+ * A merge is complete. Remove the merged session from its indexes: ending it would end the session that it was merged
+ * into.
+ */
 const over = <A>({ records }: Cell<A>, store: Store, { contents, key }: Kept<A>, id: string): Effect.Effect<void> =>
   Effect.andThen(
     publish({ _tag: "Renewed", session: records.key, id, former: key }),
     leave(records, store, contents.memberOf, key)
   )
 
-/** Holds the sessions that are to be merged, as they are by now, and drops those that have ended. */
+/** Holds the sessions to merge, with their newest values, and drops those that have ended. */
 const claimAll = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
@@ -104,13 +107,13 @@ const claimAll = Effect.fnUntraced(function* <A>(
     )
     if (merge !== undefined) changes.push(merge)
   }
-  // Read anew: more may have been changed while the store was asked.
+  // Read the state again: it may have changed during the calls to the store.
   const current = cell.state
   if (current._tag === "Ended") return
   cell.state = withChanges(current, [...changes, ...current.changes.slice(state.changes.length)])
 })
 
-/** What holds a session. The claim is noted before it is sent, since a write that fails may have arrived. */
+/** The step that holds a session. The claim is noted before it is sent, because a write that fails may have arrived. */
 const toHold = Effect.fnUntraced(function* <A>(
   { records }: Cell<A>,
   found: Found<A>,
@@ -125,11 +128,11 @@ const toHold = Effect.fnUntraced(function* <A>(
   const hold = makeHold(records.key, successor, merge.id, other.text)
   const claimed = withOther(merge, other)
   claims.set(merge.id, { merge: claimed, text: other.text, contents: other.contents, hold })
-  // Its own hold, left by an earlier try, is written again: what still is on its way must not find what it expects.
+  // Write the hold of an earlier try again, so a write that is still in flight does not find the text that it expects.
   return write(found.text, hold, records.expiryOf(other.contents), claimed)
 })
 
-/** The session that is to be merged: as it stands under its key, or in the hold that an earlier try left there. */
+/** The session to merge: the one under the key, or the one in a hold that an earlier try left there. */
 const otherIn = Effect.fnUntraced(function* <A>(
   records: Records<A>,
   found: Found<A>,
@@ -142,11 +145,14 @@ const otherIn = Effect.fnUntraced(function* <A>(
   return held._tag === "Session" ? asKept(key, held) : undefined
 })
 
-/** The same merge of what the other is by now. If only the write is another, it stays the change that it was. */
+/**
+ * The same merge with the newest value of the other session. If only the id of the write differs, the change stays the
+ * same object.
+ */
 const withOther = <A>(merge: Merge<A>, other: Kept<A>): Merge<A> =>
   isUnchanged(merge.other.text, other.text) ? merge : { ...merge, other }
 
-/** Lets go of the values that are saved now. */
+/** Drops the held values, which are saved now. */
 const release = <A>(
   { records }: Cell<A>,
   store: Store,
@@ -157,18 +163,18 @@ const release = <A>(
     found === hold ? [makeTombstone(records.key, successor), graveEnd(now)] : undefined
   )
 
-/** Puts back what is still held. */
+/** Puts the held sessions back. */
 const restore = <A>(
   { records }: Cell<A>,
   store: Store,
   claims: ReadonlyMap<string, Claim<A>>
 ): Effect.Effect<void, SessionError> =>
   settle(records, store, claims, ({ contents, hold, text }, found) =>
-    // What it was is written again too, so that a hold which is still on its way does not arrive.
+    // Write the original text again too, so a hold that is still in flight does not succeed.
     found === hold || found === text ? [restamp(text), records.expiryOf(contents)] : undefined
   )
 
-/** Puts something in the place of what stands under the key of each claim, unless that is sealed by a log-out, or gone. */
+/** Replaces the text under the key of each claim, unless it is gone or a log-out has sealed it. */
 const settle = <A>(
   records: Records<A>,
   store: Store,

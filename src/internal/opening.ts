@@ -1,5 +1,5 @@
 /**
- * The ways to a session: by its token, by its key, and by an index.
+ * Opens and finds sessions: by token, by key, and by index.
  */
 import { Clock, Context, Effect, Option, Predicate, Redacted, Stream } from "effect"
 import { SessionStore, type SessionStoreError } from "../SessionStore.ts"
@@ -11,20 +11,20 @@ import { makeEnded, makeNew, makeStored, type State } from "./state.ts"
 import { hashToken, isToken } from "./token.ts"
 
 /**
- * How a session is opened.
+ * The options of opening a session.
  */
 export interface OpenOptions {
   /**
-   * Whether opening and committing the session counts as use, which keeps it from going idle. Default: `true`. With
-   * `false`, such as for polling, changes are saved all the same.
+   * Whether opening and committing the session counts as use, which keeps it from going idle. Default: `true`. Use
+   * `false` for polling, for example. Changes are saved either way.
    */
   readonly touch?: boolean | undefined
 }
 
-/** Where a session class has its {@link Opener}. */
+/** The property of a session class that holds its {@link Opener}. */
 export const opener: unique symbol = Symbol("effect-sessions/opener")
 
-/** Opens the session of a token for a carrier of tokens, with all at hand: every request comes by here. */
+/** Opens the session of a token for a carrier, which passes store and context in: every request runs this. */
 export type Opener<Session> = (
   store: SessionStore["Service"],
   context: Context.Context<never>,
@@ -59,13 +59,13 @@ export const makeOpener =
     return records.telemetry.span(context, "Session.open", opened)
   }
 
-/** What a token opens. */
+/** The state of the session that a token opens. */
 const stateOf = <A>(records: Records<A>, key: string, token: string, found: Found<A>, now: number): State<A> => {
   switch (found._tag) {
     case "Session":
       return records.isActive(found, now) ? makeStored(asKept(key, found), token) : makeNew(records.contentsAt(now))
     case "Tombstone":
-      // After a log-out one may log in again with the token that the client still has.
+      // After a log-out, the user may log in again with the token that the client still has.
       return found.successor === undefined ? makeNew(records.contentsAt(now)) : makeEnded(key, records.contentsAt(now))
     case "Undecodable":
       return makeNew(records.contentsAt(now), { undecodable: { key, text: found.text } })
@@ -74,7 +74,7 @@ const stateOf = <A>(records: Records<A>, key: string, token: string, found: Foun
   }
 }
 
-/** A session that was found by its key. To look at it is not to use it. */
+/** A session that was found by its key. Looking at it does not count as use. */
 const listed = <A>(
   records: Records<A>,
   store: SessionStore["Service"],
@@ -123,7 +123,7 @@ export const listOf = <A>(
     })
   )
 
-/** Ends all sessions of one value of an index but one. */
+/** Ends all sessions of one value of an index, except one. */
 export const destroyAllOf = Effect.fnUntraced(function* <A>(
   records: Records<A>,
   index: string,
@@ -140,7 +140,7 @@ export const byId = <A>(
   id: string
 ): Effect.Effect<Option.Option<Handle<A>>, SessionError, SessionStore> =>
   Effect.gen(function* () {
-    // Its shape is that of a token: nothing else in a store has it.
+    // An id has the shape of a token. No other key in a store does.
     if (!isToken(id)) return Option.none()
     const store = yield* SessionStore
     const found = yield* records.find(store, id)

@@ -1,9 +1,9 @@
 /**
- * The sessions of one class in a store: what stands under a key, and how it is changed.
+ * The sessions of one class in a store: what is under a key, and how it changes.
  *
- * Whatever stands under a key is a session, or a tombstone that leads on to its successor, and is changed by one
- * compare-and-set loop, {@link compareAndSet}. Nothing is ever deleted blindly that somebody may have a token of: a
- * blind delete would remove a tombstone, be confirmed as a log-out, and leave the successor alive.
+ * A key holds a session, or a tombstone that leads to its successor. One compare-and-set loop, {@link compareAndSet},
+ * makes every change. A key whose token a client may have is never deleted blindly: a blind delete could remove a
+ * tombstone, report a log-out, and leave the successor alive.
  */
 import { Clock, DateTime, Duration, Effect, Option, type Schema } from "effect"
 import type { SessionStore, SessionStoreError } from "../SessionStore.ts"
@@ -15,13 +15,13 @@ import { makeTelemetry, publish, type Telemetry } from "./telemetry.ts"
 import { Queues, type Restore } from "./turns.ts"
 import { Hubs } from "./watches.ts"
 
-/** The part of a store that a session in memory uses. */
+/** The part of a store that a session uses. */
 export interface Store extends Pick<SessionStore["Service"], "find" | "create" | "replace" | "delete"> {
-  /** Makes what waits as interruptible as the operations of this store are. */
+  /** Makes waiting as interruptible as the operations of this store. */
   readonly restore?: Restore
 }
 
-/** What sessions of one value belong together. */
+/** Which sessions belong together, and how many may. */
 export interface IndexOptions<A> {
   readonly indexedBy: (value: A) => string | undefined
   /** How many sessions one value may have. */
@@ -37,11 +37,11 @@ export type Found<A> =
   | { readonly _tag: "Undecodable"; readonly text: string }
   | { readonly _tag: "Nothing" }
 
-/** What to do about what was found: write something in its place, look again at once or after a moment, or leave it. */
+/** What to do about what was found: replace it, look again now or after a moment, or leave it. */
 export type Step<B> =
   | {
       readonly _tag: "Write"
-      /** `undefined` for nothing. */
+      /** `undefined` if nothing is there. */
       readonly expected: string | undefined
       readonly text: string
       readonly expiry: DateTime.Utc
@@ -55,7 +55,7 @@ export const done = <B>(result: B): Step<B> => ({ _tag: "Done", result })
 
 export const look: Step<never> = { _tag: "Look" }
 
-/** To look again after a moment, as something is under way that may be called off. */
+/** Looks again after a moment, because something is in progress that may be cancelled. */
 export const wait: Step<never> = { _tag: "Wait" }
 
 export const write = <B>(expected: string | undefined, text: string, expiry: DateTime.Utc, result: B): Step<B> => ({
@@ -66,15 +66,16 @@ export const write = <B>(expected: string | undefined, text: string, expiry: Dat
   result
 })
 
-/** To replace what is there by nothing that expired long ago is to compare and delete it. */
+/** A compare-and-delete: replaces what is there with an empty text that expired long ago. */
 export const remove = <B>(expected: string, result: B): Step<B> => write(expected, "", longAgo, result)
 
 export const longAgo = DateTime.makeUnsafe(-1)
 
-/** How long a tombstone stands, and how long a renewal may take, in milliseconds. */
+/** How long a tombstone stays, and how long a renewal may take, in milliseconds. */
 const tombstoneTime = 60_000
 
-// An idle timeout of a session's own may be shorter than the interval of its class. Without one there is nothing to move.
+// The idle timeout of a session may be shorter than the touch interval of its class. Without an idle timeout, there is
+// no expiry to move.
 const touchIntervalOf = (touchInterval: number | undefined, idleTimeout: number): number =>
   touchInterval !== undefined && touchInterval < idleTimeout && Number.isFinite(idleTimeout)
     ? touchInterval
@@ -83,7 +84,9 @@ const touchIntervalOf = (touchInterval: number | undefined, idleTimeout: number)
 /** How many commits of one session may wait in one process. */
 export const longestQueue = 1_000
 
-/** A loser's first new try comes at once, each further one after up to twice as long as the one before. */
+/**
+ * The first retry of a commit that lost comes immediately, each later one after up to twice as long as the one before.
+ */
 export const backoff = (losses: number): Effect.Effect<void> =>
   losses < 2
     ? Effect.void
@@ -93,10 +96,10 @@ interface RecordsOptions<A> {
   readonly key: string
   readonly schema: Schema.Codec<A, unknown>
   readonly initial: () => A
-  /** In milliseconds, as is what follows. */
+  /** In milliseconds, like the times below. */
   readonly lifetime: number
   readonly idleTimeout: number | null
-  /** `undefined` for a part of the idle timeout. */
+  /** `undefined` for a fraction of the idle timeout. */
   readonly touchInterval: number | undefined
   readonly undecodable: "renew" | "fail"
   readonly indexes: ReadonlyMap<string, IndexOptions<A>>
@@ -135,7 +138,7 @@ export class Records<A> {
     this.#undecodable = options.undecodable
   }
 
-  /** What a session holds that begins now. */
+  /** The contents of a session that begins now. */
   contentsAt(now: number): Contents<A> {
     const instant = Math.floor(now)
     return {
@@ -151,7 +154,7 @@ export class Records<A> {
     }
   }
 
-  // A clock may have fractions of a millisecond, which the envelope has not.
+  // A clock may return fractions of a millisecond; the envelope has none.
   deadlineAt(now: number): number {
     return Math.ceil(now + this.#lifetime)
   }
@@ -165,7 +168,7 @@ export class Records<A> {
     return DateTime.makeUnsafe(this.endOf(contents))
   }
 
-  /** Whether it is so long since the last use that was noted, that this one has to be. */
+  /** Whether the last noted use is so long ago that this one has to be noted. */
   isTouchDue(contents: Contents<A>, now: number): boolean {
     const idle = this.#idleTimeoutOf(contents)
     return now - contents.usedAt >= touchIntervalOf(this.#touchInterval, idle)
@@ -175,12 +178,15 @@ export class Records<A> {
     return (idleTimeout === undefined ? this.#idleTimeout : idleTimeout) ?? Number.POSITIVE_INFINITY
   }
 
-  /** What stands under a key. Warns of what does not decode, or fails if the class was told to. */
+  /** What is under a key. If it does not decode, warns, or fails if the class says so. */
   find(store: Pick<Store, "find">, key: string): Effect.Effect<Found<A>, SessionError> {
     return Effect.flatMap(store.find(key), (held) => this.#read(held))
   }
 
-  /** The same, for whoever opens the session, and what is made of it: shared with others if it is being changed. */
+  /**
+   * Finds a session to open it, and maps it with `f`. If it is being changed, the look-up is shared with other
+   * requests.
+   */
   findToOpen<B>(store: Pick<Store, "find">, key: string, f: (found: Found<A>) => B): Effect.Effect<B, SessionError> {
     const queue = this.queues.peek(store, key)
     const look = store.find(key)
@@ -195,7 +201,7 @@ export class Records<A> {
       : Effect.catchEager(this.#decode(held.value), (error) => this.#insteadOf(error, held.value))
   }
 
-  /** A session that is to be listed, if this is one. One that does not decode is passed over, with a warning. */
+  /** The session to list, if the text is one. If it does not decode, it is skipped with a warning. */
   list(text: string, now: number): Effect.Effect<FoundSession<A> | undefined> {
     return this.envelope.decode(text).pipe(
       Effect.mapEager((found) => (found._tag !== "Foreign" && this.isActive(found, now) ? found : undefined)),
@@ -203,26 +209,26 @@ export class Records<A> {
     )
   }
 
-  /** Whether this is a session, neither over nor part of a renewal that may still be called off. */
+  /** Whether this is a session that is neither over nor part of a renewal that may still be cancelled. */
   isActive(found: Found<A>, now: number): found is FoundSession<A> {
-    // A store whose clock is behind may still have what is over.
+    // A store whose clock is behind may still hold an expired session.
     return found._tag === "Session" && !found.isPending && now <= this.endOf(found.contents)
   }
 
-  /** What is known of a session, unless it is over by now: others may have kept it alive, so that it takes a look. */
+  /** What is known about a session, unless it is over by now: others may have kept it alive, so look it up. */
   known(kept: Kept<A>, now: number): Found<A> | undefined {
     const found = asFound(kept)
     return this.isActive(found, now) ? found : undefined
   }
 
-  /** What that is which stands under a key, if it is to be ended and need not decode. */
+  /** What is under a key, for ending it: its value need not decode. */
   inspect(held: Option.Option<string>): Effect.Effect<Found<A>> {
     return Option.isNone(held)
       ? Effect.succeed(nothing)
       : Effect.catchEager(this.#decode(held.value), () => Effect.succeed(asUndecodable(held.value)))
   }
 
-  /** A session of another class is nothing to this one. */
+  /** A session of another class counts as nothing. */
   #decode(text: string): Effect.Effect<Found<A>, SessionDecodeError> {
     return Effect.flatMapEager(
       this.envelope.decode(text),
@@ -231,7 +237,7 @@ export class Records<A> {
     )
   }
 
-  /** What to go on with in place of a session that does not decode, unless the class was told to fail. */
+  /** What replaces a session that does not decode, unless the class says to fail. */
   #insteadOf(error: SessionDecodeError, text: string): Effect.Effect<Found<A>, SessionDecodeError> {
     return this.#undecodable === "fail"
       ? Effect.andThen(this.telemetry.undecodable, Effect.fail(error))
@@ -242,7 +248,7 @@ export class Records<A> {
     return Effect.andThen(this.telemetry.undecodable, Effect.logWarning(`${error.message}; ${howToGoOn}`))
   }
 
-  /** Changes what stands under a key, by {@link compareAndSet}. */
+  /** Changes what is under a key, by {@link compareAndSet}. */
   readonly change: <B, E>(
     store: Store,
     key: string,
@@ -252,13 +258,12 @@ export class Records<A> {
     compareAndSet(store, key, this.find(store, key), decide, known)
 
   /**
-   * Ends the session under a key, and those that took over from it, and says whether there was one. What is known of it
-   * saves a look.
+   * Ends the session under a key and its successors, and returns whether there was one. `known` saves a look-up.
    */
   readonly end: (store: Store, key: string, known: Found<A> | undefined) => Effect.Effect<boolean, SessionStoreError> =
     (store, key, known) => endLine(this, store, key, known)
 
-  /** Ends what only this session has the token of, and whatever it has sent there that did not arrive yet. */
+  /** Ends a session whose token nobody else has, including its writes that have not arrived yet. */
   bury(store: Store, key: string): Effect.Effect<void, SessionStoreError> {
     return Effect.clockWith((clock) => {
       const grave = graveEnd(clock.currentTimeMillisUnsafe())
@@ -284,7 +289,7 @@ export class Records<A> {
   }
 }
 
-/** What is known of a key that nobody can have used yet. */
+/** What is known about a key that nobody has used yet. */
 export const nothing: { readonly _tag: "Nothing" } = { _tag: "Nothing" }
 
 const asUndecodable = (text: string) => ({ _tag: "Undecodable", text }) as const
@@ -297,7 +302,7 @@ export const asKept = <A>(key: string, { contents, isPending, text }: FoundSessi
   isPending
 })
 
-/** What is known of a session, as if it had just been found. */
+/** A session in memory, as if it had just been found. */
 export const asFound = <A>({ contents, isPending, text }: Kept<A>): Found<A> => ({
   _tag: "Session",
   text,
@@ -305,14 +310,14 @@ export const asFound = <A>({ contents, isPending, text }: Kept<A>): Found<A> => 
   isPending
 })
 
-/** When a tombstone goes that is set up now. */
+/** When a tombstone that is written now expires. */
 export const graveEnd = (now: number): DateTime.Utc => DateTime.makeUnsafe(now + tombstoneTime)
 
 /**
- * The one compare-and-set loop: does what `decide` says of what stands under a key, and asks it again as long as others
- * are faster. Begins with what is known of it, if anything is, rather than with a look.
+ * The only compare-and-set loop: does what `decide` says about what is under a key, and asks again as long as others
+ * are faster. It begins with what is known, if anything, instead of a look-up.
  *
- * In few steps, as every request that changes something comes by here.
+ * In few steps of the fiber, because every request that changes something runs this.
  */
 export const compareAndSet = <F, B, E, E2>(
   store: Pick<Store, "create" | "replace">,
@@ -356,7 +361,7 @@ const endLine = Effect.fnUntraced(function* <A>(
   let former: string | undefined
   let found = known
   let isEnded = false
-  // Two sessions that are being merged into each other are each other's successors.
+  // Two sessions that merge each other are each other's successors.
   while (key !== undefined && !visited.has(key)) {
     const at: string = key
     visited.add(at)
@@ -379,15 +384,15 @@ const endLine = Effect.fnUntraced(function* <A>(
 
 interface EndOfOne {
   readonly isEnded: boolean
-  /** The session that has ended, by the id that it was last known by. */
+  /** The last id of the session that has ended. */
   readonly id: string | undefined
   readonly next?: string | undefined
 }
 
 /**
- * A tombstone is sealed before its successor ends, so that a renewal which is under way cannot go through after that. A
- * session leaves a tombstone too: if nothing stood there, a renewal or a merge that is tried again could not tell whether
- * it was ended or never arrived.
+ * A tombstone is sealed before its successor ends, so a renewal in progress cannot succeed after that. A session also
+ * leaves a tombstone. Without one, a renewal or merge that is retried could not tell whether the session was ended or
+ * never arrived.
  */
 const stepToEnd = <A>(
   self: Records<A>,
@@ -401,7 +406,8 @@ const stepToEnd = <A>(
     case "Undecodable":
       return remove(found.text, { isEnded: true, id: key })
     case "Session":
-      // To remove what a renewal has not handed out yet ends nothing, but the session that was to be renewed.
+      // Removing a session that a renewal has not handed out yet does not count as ending one; the session that was
+      // being renewed does.
       return found.isPending
         ? remove(found.text, { isEnded: false, id: former, next: found.contents.former })
         : write(found.text, makeSealed(self.key), grave, { isEnded: true, id: key })

@@ -1,14 +1,15 @@
 /**
- * A renewal: how a session moves to a new token in a commit, in three steps.
+ * A renewal: how a commit moves a session to a new token, in three steps.
  *
- * 1. The session is created under its new key, pending: for a minute, never opened and never listed.
- * 2. A tombstone that names the new key takes the place of what was loaded under the old one. From here on the old token
- *    opens nothing, and a log-out by it ends the new session.
- * 3. The new session stops being pending, and its token is handed out.
+ * 1. Create the session under its new key, pending for a minute: a pending session is never opened and never listed.
+ * 2. Replace the old session by a tombstone that names the new key. From now on, the old token opens nothing, and a
+ *    log-out with it ends the new session.
+ * 3. Save the new session without `pending`, and hand out its token.
  *
- * Cut off before the second step, the old session is as it was. Cut off after it, the old session is put back. A log-out
- * by the old token seals the tombstone, or has removed what the second step expects: the renewal is off, and both are
- * gone. Each step can be taken again, so that a commit which failed anywhere can be tried again.
+ * If it is cut off before the second step, the old session is unchanged. If it is cut off later, the old session is put
+ * back. A log-out with the old token seals the tombstone, or removes the text that the second step expects: then the
+ * renewal fails, and both sessions are gone. Each step can be repeated, so a commit that failed anywhere can be
+ * retried.
  */
 import { Clock, Effect } from "effect"
 import {
@@ -43,7 +44,7 @@ import {
 import { type Change, type Contents, type Kept, type Renewal, type Secret, type Stored, saved } from "./state.ts"
 import { publish } from "./telemetry.ts"
 
-/** The session under its new key, and the changes that are in it. */
+/** The session under its new key, and the changes in it. */
 interface Pending<A> {
   readonly text: string
   readonly contents: Contents<A>
@@ -68,7 +69,7 @@ export const renew = Effect.fnUntraced(function* <A>(
   yield* takeOut(cell.records, store, current, moved.kept)
 })
 
-/** Takes the old key out of the indexes, now that it is gone. */
+/** Removes the old key from the indexes, now that its session is gone. */
 const takeOut = <A>(
   records: Records<A>,
   store: Store,
@@ -88,7 +89,7 @@ const takeOut = <A>(
   )
 }
 
-/** Notes what is being asked of the store, for what has to be put back or taken up if it fails, now or in a later try. */
+/** Notes what is about to be sent to the store. If it fails, this or a later try undoes or continues it. */
 const note = <A>(cell: Cell<A>, asked: Partial<Omit<Renewal<A>, keyof Secret>>): void => {
   const { state } = cell
   if (state._tag === "Stored" && state.renewal !== undefined) {
@@ -99,7 +100,7 @@ const note = <A>(cell: Cell<A>, asked: Partial<Omit<Renewal<A>, keyof Secret>>):
 const renewalOf = <A>({ state }: Cell<A>): Renewal<A> | undefined =>
   state._tag === "Stored" ? state.renewal : undefined
 
-/** The session under its new key, as it is confirmed, and the changes that are in it. */
+/** The session under its new key, as confirmed by the store, and the changes in it. */
 interface Moved<A> {
   readonly kept: Kept<A>
   readonly made: ReadonlyArray<Change<A>>
@@ -114,7 +115,7 @@ const move = Effect.fnUntraced(function* <A>(
 ): Effect.fn.Return<Moved<A> | undefined, SessionError> {
   const { records, state } = cell
   if (state._tag !== "Stored") return
-  // If an earlier try has come as far as that, its session may have arrived.
+  // If an earlier try got that far, its session may have arrived.
   const arrived = yield* adopt(cell, store, secret)
   if (arrived !== undefined) return arrived === "Ended" ? undefined : arrived
   let found = known
@@ -127,7 +128,7 @@ const move = Effect.fnUntraced(function* <A>(
       yield* removeOwn(cell, store, secret)
       return
     }
-    // A revocation came in between. What was there before the log-in goes on, unless it is to end as well.
+    // A revocation came in between. The session from before the log-in continues, unless it was revoked too.
     if (!(yield* confirm(store, pending.contents, secret.key))) {
       yield* putBack(cell, secret)
       return
@@ -135,14 +136,15 @@ const move = Effect.fnUntraced(function* <A>(
     const kept: Kept<A> | "Gone" | undefined = yield* finish(cell, store, secret, pending)
     if (kept === undefined) return
     if (kept !== "Gone") return { kept, made: pending.made }
-    // It took so long that the pending session expired, if the tombstone is not sealed: a log-out seals it first.
+    // If the tombstone is not sealed, the renewal took so long that the pending session expired: a log-out seals it
+    // first.
     found = undefined
   }
 })
 
 /**
- * The session that an earlier try has sent, if it arrived. Somebody may have changed it since, as it stood in a list, or
- * have ended it, which leaves a tombstone.
+ * The session that an earlier try sent, if it arrived. It was listed, so it may have been changed since, or ended,
+ * which leaves a tombstone.
  */
 const adopt = <A>(
   cell: Cell<A>,
@@ -157,7 +159,7 @@ const adopt = <A>(
     if (found.isPending) return done(undefined)
     const kept = asKept(key, found)
     if (found.text !== sent.text) return done({ kept, made: sent.made })
-    // As another write: a put-back that is still on its way must not remove what is handed out now.
+    // With a new write id: a put-back that is still in flight must not remove the session that is handed out now.
     const text = restamp(found.text)
     const moved = { kept: { ...kept, text }, made: sent.made }
     return write(found.text, text, cell.records.expiryOf(found.contents), moved)
@@ -165,14 +167,17 @@ const adopt = <A>(
   return cell.records.change(store, key, undefined, (found) => Effect.succeed(step(found)))
 }
 
-/** Removes what this renewal has made, and says whether the old session may be put back. What others go on with, stays. */
+/**
+ * Removes what this renewal has made, and returns whether the old session may be put back. Keeps a session that others
+ * already use.
+ */
 const removeOwn = <A>(cell: Cell<A>, store: Store, { key }: Secret): Effect.Effect<boolean, SessionError> =>
   cell.records.change(store, key, undefined, (found) => {
     const isOwn = found._tag === "Session" && (found.isPending || found.text === renewalOf(cell)?.sent?.text)
     return Effect.succeed(isOwn ? remove(found.text, true) : done(found._tag === "Nothing"))
   })
 
-/** The first step, and what is to be written for the second. */
+/** The first step, and the write for the second. */
 const toBury = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
@@ -196,7 +201,7 @@ const toBury = Effect.fnUntraced(function* <A>(
   const joining = { key: secret.key, former, openedAt: cell.openedAt, memberOf: base.memberOf }
   if (!(yield* join(cell.records, store, contents, joining))) return done(undefined)
   const pending = yield* prepare(cell, store, secret)
-  // Its own tombstone, left by an earlier try, is written again: a log-out may seal it while the first step is taken.
+  // Write the tombstone of an earlier try again: a log-out may seal it during the first step.
   note(cell, { isBurying: true })
   return write(found.text, tombstone, graveEnd(yield* Clock.currentTimeMillis), pending)
 })
@@ -216,14 +221,14 @@ const prepare = Effect.fnUntraced(function* <A>(
     former: state._tag === "Stored" ? state.key : undefined
   }
   const text = yield* records.envelope.encode(contents, { isPending: true })
-  // Nobody else has the key, so that what may be there is left of an earlier try.
+  // Nobody else has the key, so anything under it is left from an earlier try.
   yield* records.change(store, secret.key, nothing, (left) =>
     Effect.succeed(write(left._tag === "Nothing" ? undefined : left.text, text, graveEnd(now), undefined))
   )
   return { text, contents, made }
 })
 
-/** The third step, if what the first one created is still there. */
+/** The third step, if the session of the first step is still there. */
 const finish = Effect.fnUntraced(function* <A>(
   cell: Cell<A>,
   store: Store,
@@ -252,15 +257,15 @@ const stepToFinish = <A>(
 }
 
 /**
- * Puts the old session back after a renewal that was cut off. Best effort, as the store may be what failed; a commit that
- * is tried again goes on from whatever is there.
+ * Puts the old session back after a renewal that was cut off. Best effort, because the store may be what failed. A
+ * commit that is retried continues from whatever is there.
  */
 const putBack = <A>(cell: Cell<A>, secret: Secret): Effect.Effect<void> => {
   const { records, state, store } = cell
   if (state._tag !== "Stored" || state.renewal === undefined || !state.renewal.isBurying) return Effect.void
   const { sent } = state.renewal
   const tombstone = makeTombstone(records.key, secret.key)
-  // Another write than the one that was loaded, so that a tombstone which is still on its way does not arrive.
+  // With a new write id, so a tombstone that is still in flight does not succeed.
   const text = restamp(state.text)
   const restore = Effect.flatMap(Clock.currentTimeMillis, (now) =>
     records.change(store, state.key, undefined, (found) =>
@@ -272,7 +277,7 @@ const putBack = <A>(cell: Cell<A>, secret: Secret): Effect.Effect<void> => {
       )
     )
   )
-  // First, or a new session would stay whose token nobody has. One that is still pending goes by itself.
+  // Do this first. Otherwise a new session would stay whose token nobody has. A pending one expires by itself.
   const removed = removeOwn(cell, store, secret)
   const isRemoved = sent === undefined ? Effect.orElseSucceed(removed, () => true) : removed
   return bestEffort(

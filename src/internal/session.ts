@@ -1,5 +1,5 @@
 /**
- * The class behind `Session`: getters over a {@link Cell}, and who may change it when.
+ * The class behind `Session`: getters over a {@link Cell}, and the order in which operations may change it.
  */
 import { Clock, Context, DateTime, type Duration, Effect, Option, Redacted } from "effect"
 import type { SessionStore, SessionStoreError } from "../SessionStore.ts"
@@ -17,13 +17,20 @@ import type { Ending } from "./watches.ts"
 import { ended, tellOfChange } from "./watching.ts"
 
 /**
- * What was done to a session since it was opened or last committed: nothing; something that a commit would save;
- * `destroy` and nothing after it; or that it has ended elsewhere, as far as is known here, so that a commit saves nothing.
+ * What was done to a session since it was opened or last committed:
+ *
+ * - `"unmodified"`: nothing.
+ *
+ * - `"modified"`: something that a commit would save.
+ *
+ * - `"destroyed"`: `destroy`, and nothing after it.
+ *
+ * - `"ended"`: it has ended elsewhere, as far as this process knows. A commit saves nothing.
  */
 export type Status = "unmodified" | "modified" | "destroyed" | "ended"
 
 /**
- * What a commit hands to the carrier of the token, which takes it to the client and back.
+ * What a commit returns to the carrier, which takes the token to the client and back.
  *
  * **When to use**: to carry the token by something other than the cookie of `HttpSession`.
  *
@@ -41,7 +48,7 @@ export interface Committed {
   readonly token: Redacted.Redacted<string>
   /** When the session will expire: the earlier of its deadline and the end of its idle timeout. */
   readonly expiry: DateTime.Utc
-  /** What `setRememberMe` was last told, `false` by default. */
+  /** The last value of `setRememberMe`; `false` by default. */
   readonly rememberMe: boolean
   /** Whether the session was opened without this token, because it is new or was renewed. */
   readonly isTokenNew: boolean
@@ -53,7 +60,7 @@ export interface Committed {
 
 const redact = (token: string): Redacted.Redacted<string> => Redacted.make(token, { label: "session token" })
 
-/** Makes token and expiry when they are asked for: most requests have nothing to send. */
+/** Makes token and expiry on demand, because most requests have nothing to send. */
 class LazyCommitted implements Committed {
   readonly rememberMe: boolean
   readonly isTokenNew: boolean
@@ -80,12 +87,12 @@ class LazyCommitted implements Committed {
   }
 }
 
-/** Its state is private, so that a session which is logged shows nothing of itself. */
+/** The state is private, so logging a session reveals nothing about it. */
 export class Handle<A> {
   readonly #cell: Cell<A>
-  /** What the client has: the key of its token, and what the carrier was told of it. */
+  /** What the client has: the key of its token, and the expiry and `rememberMe` that the carrier last got. */
   readonly #carried: { readonly key: string; readonly end: number; readonly rememberMe: boolean } | undefined
-  /** Where its commits and log-outs take their turn. A new session has a queue of its own. */
+  /** The queue for its commits and log-outs. A new session has its own queue. */
   readonly #queue: () => SessionQueue<A>
 
   constructor(
@@ -111,7 +118,7 @@ export class Handle<A> {
     }
   }
 
-  /** From now on nobody could be handed a new token. */
+  /** From now on, no new token can reach the client. */
   static seal(session: object): void {
     if (#cell in session && session.#cell.seal === "open") session.#cell.seal = "sealed"
   }
@@ -120,7 +127,7 @@ export class Handle<A> {
     return Effect.sync(() => this.#cell.state.contents.value)
   }
 
-  // Getters, so that what is taken off a session, as by `const { update } = yield* UserSession`, still works.
+  // Getters, so destructuring works: `const { update } = yield* UserSession`.
   get set() {
     return (value: A) => this.#update((contents) => withValue(contents, value))
   }
@@ -132,7 +139,7 @@ export class Handle<A> {
   get modify() {
     return <B>(f: (value: A) => readonly [result: B, value: A]): Effect.Effect<B> =>
       Effect.suspend(() => {
-        // Once here, for the result, and the value with it.
+        // This call gives both the result and the value.
         const [result, first] = f(this.#cell.state.contents.value)
         let isFirst = true
         const next = (value: A) => {
@@ -159,7 +166,7 @@ export class Handle<A> {
         case "Ended":
           return
         case "New": {
-          // Not a change by itself: a session without a token has none to renew.
+          // Not a change by itself: a session without a token has nothing to renew.
           const begun = { ...state, base: anew.apply(state.base), contents: anew.apply(state.contents) }
           this.#cell.state = state.changes.length > 0 ? change(begun, anew) : begun
           return
@@ -296,8 +303,8 @@ export class Handle<A> {
   }
 
   /**
-   * One at a time, among all sessions in this process that were opened by the same token. Only the store can be
-   * interrupted, and only if the caller can, since what it has confirmed must be remembered.
+   * Runs one operation at a time, among all sessions in this process that were opened with the same token. Only calls
+   * to the store can be interrupted, and only if the caller can, because confirmed changes must be remembered.
    */
   #exclusively<B, E>(body: (store: Store, queue: SessionQueue<A>) => Effect.Effect<B, E>): Effect.Effect<B, E> {
     return takeTurn(
@@ -308,7 +315,7 @@ export class Handle<A> {
     )
   }
 
-  /** How another's turn may save the changes of this session, if a commit has to wait. */
+  /** Lets another commit's turn save the changes of this session, if its commit has to wait. */
   get #along() {
     return {
       make: () => makeAlong(this.#cell),
@@ -316,19 +323,19 @@ export class Handle<A> {
     }
   }
 
-  /** For a commit. A log-out is never refused: it ends the queue. */
+  /** For commits. A log-out is never refused, because it ends the queue. */
   #refuse(waiting: number): Effect.Effect<never, SessionBusyError> | undefined {
     return waiting < longestQueue ? undefined : Effect.fail(new SessionBusyError({ session: this.#cell.records.key }))
   }
 }
 
-/** Whether there is something to save, be it only that it was added and not handed out. */
+/** Whether there is something to save. A session that was added but not handed out counts. */
 const isModified = <A>(state: New<A> | Stored<A>): boolean =>
   state.changes.length > 0 || (state._tag === "Stored" && state.isPending)
 
 const neverRefuse = () => undefined
 
-/** A store that can be interrupted, for what otherwise cannot be. */
+/** A store whose operations can be interrupted, for use in an uninterruptible region. */
 class Interruptible implements Store {
   readonly #store: Store
   readonly restore: Restore
@@ -356,7 +363,7 @@ class Interruptible implements Store {
 }
 
 /**
- * To be called by a carrier of tokens when the response has been sent: from now on a commit that would make a new token
- * saves nothing of a new session, and nothing under a new token, and warns.
+ * A carrier calls this when the response has been sent. From then on, a commit that would need a new token warns
+ * instead: a new session is not saved, and a renewal is not made.
  */
 export const sealCarrier = (session: object): void => Handle.seal(session)

@@ -1,6 +1,6 @@
 /**
- * The cookie that carries a token, as pure functions: of a `Cookie` header to the tokens in it, and of a response to the
- * response that sets the cookie or removes it.
+ * The session cookie, as pure functions: from a `Cookie` header to the tokens in it, and from a response to one that
+ * sets or removes the cookie.
  */
 import { Duration, Formatter, Result } from "effect"
 import { Cookies, type HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -10,7 +10,7 @@ type Response = HttpServerResponse.HttpServerResponse
 
 export type Attributes = NonNullable<Cookies.Cookie["options"]>
 
-/** A name and attributes that browsers accept together. */
+/** A valid combination of name and attributes. */
 export interface SessionCookie {
   readonly name: string
   readonly attributes: Attributes
@@ -18,7 +18,7 @@ export interface SessionCookie {
 
 const domainShape = /^\.?[a-z0-9-]+(\.[a-z0-9-]+)*$/i
 
-/** Throws a `TypeError` that says why, if a browser would not take such a cookie. */
+/** Throws a `TypeError` that says why, if a browser would reject such a cookie. */
 export const make = (
   name: string,
   attributes: Attributes & { readonly path: string; readonly sameSite: "lax" | "strict" | "none" }
@@ -39,15 +39,14 @@ export const make = (
   return { name, attributes }
 }
 
-// Space and tab, and nothing else that Unicode counts as a space: a browser stores "\xA0__Host-session" under a name that
-// no prefix protects, and to trim that would let any sibling subdomain set the session.
+// Only space and tab, no other Unicode space. A browser stores "\xA0__Host-session" under a name that no prefix
+// protects, so trimming that would let any sibling subdomain set the session.
 const isBlank = (code: number): boolean => code === 0x20 || code === 0x09
 
 /**
- * Shows each value of a name in a `Cookie` header, in order, by where it stands, until it is told that this was enough.
- *
- * Looks for the name alone, so that other cookies are neither split nor decoded, however many there are. Takes time in
- * proportion to the length of the header.
+ * Passes the position of each value of a name in a `Cookie` header to `isEnough`, in order, until that returns `true`.
+ * It searches for the name only: other cookies are neither split nor decoded. Takes time proportional to the length of
+ * the header.
  */
 const scan = (header: string, name: string, isEnough: (start: number, end: number) => boolean): void => {
   let at = header.indexOf(name)
@@ -71,7 +70,7 @@ const scan = (header: string, name: string, isEnough: (start: number, end: numbe
 
 const quote = '"'
 
-/** The part that is to be tried as a token, or `undefined` if it is none. Some clients put a value in quotes. */
+/** The value if it may be a token, `undefined` otherwise. Some clients put a value in quotes. */
 const tokenAt = (header: string, start: number, end: number): string | undefined => {
   const isQuoted = end - start === 45 && header[start] === quote && header[end - 1] === quote
   const [first, last] = isQuoted ? [start + 1, end - 1] : [start, end]
@@ -79,14 +78,14 @@ const tokenAt = (header: string, start: number, end: number): string | undefined
   return isToken(value) ? value : undefined
 }
 
-/** What is tried at most: each may cost a look-up in the store. */
+/** The limit of tokens to try, because each may cost a look-up in the store. */
 const maxTokens = 4
 
 const noTokens: ReadonlyArray<string> = []
 
 /**
- * The tokens under a name, without repetition, up to four. A browser sends several cookies of one name if they differ in
- * path or domain, and a sibling subdomain can add some; so none of them counts more for being first.
+ * The distinct tokens under a name, up to four. A browser sends several cookies of one name if they differ in path or
+ * domain, and a sibling subdomain can add some. So the first one has no priority.
  */
 export const tokensOf = (header: string | undefined, name: string): ReadonlyArray<string> => {
   if (header === undefined) return noTokens
@@ -99,7 +98,7 @@ export const tokensOf = (header: string | undefined, name: string): ReadonlyArra
   return tokens
 }
 
-/** Whether there is a cookie of that name, whatever its value. */
+/** Whether there is a cookie of that name, with any value. */
 export const isIn = (header: string | undefined, name: string): boolean => {
   let isThere = false
   if (header !== undefined) {
@@ -111,7 +110,7 @@ export const isIn = (header: string | undefined, name: string): boolean => {
   return isThere
 }
 
-/** Adds a value to a header that is a list, unless one is there that says as much. */
+/** Adds a value to a list header, unless a present value already covers it. */
 const append = (response: Response, header: string, value: string, present: RegExp): Response => {
   const values = response.headers[header]
   if (values === undefined) return HttpServerResponse.setHeader(response, header, value)
@@ -119,14 +118,14 @@ const append = (response: Response, header: string, value: string, present: RegE
   return isThere ? response : HttpServerResponse.setHeader(response, header, `${values}, ${value}`)
 }
 
-/** Says to caches that the response depends on the cookie. */
+/** Tells caches that the response depends on the cookie. */
 export const vary = (response: Response): Response => append(response, "vary", "Cookie", /^(\*|cookie)$/i)
 
-/** Says the same of `Authorization`. */
+/** Tells caches that the response depends on `Authorization`. */
 export const varyByAuthorization = (response: Response): Response =>
   append(response, "vary", "Authorization", /^(\*|authorization)$/i)
 
-/** Sets the cookie; without a lifetime, until the browser closes. */
+/** Sets the cookie. Without a lifetime, it lasts until the browser closes. */
 export const set = (response: Response, cookie: SessionCookie, token: string, lifetime: Attributes): Response =>
   append(
     HttpServerResponse.setCookieUnsafe(response, cookie.name, token, { ...cookie.attributes, ...lifetime }),
@@ -135,20 +134,20 @@ export const set = (response: Response, cookie: SessionCookie, token: string, li
     /^no-store$|^no-cache="set-cookie"$/i
   )
 
-/** Has the browser drop the cookie. */
+/** Makes the browser delete the cookie. */
 export const remove = (response: Response, cookie: SessionCookie): Response =>
   set(response, cookie, "", { maxAge: Duration.zero, expires: new Date(0) })
 
-/** Has the browser drop what else it keeps of the site. */
+/** Makes the browser delete the other data that it stores for the site. */
 export const clearSiteData = (response: Response): Response =>
   HttpServerResponse.setHeader(response, "clear-site-data", '"cache", "cookies", "storage"')
 
 const localhost = /^(.+\.)?localhost$|^127\.\d+\.\d+\.\d+$|^\[::1\]$/i
 
-/** Whether a secure cookie would be lost on the way to the browser, as far as one can tell. */
+/** Whether the browser would reject a secure cookie, as far as the server can tell. */
 export const isOverPlainHttp = ({ headers, originalUrl, protocol }: HttpServerRequest.HttpServerRequest): boolean => {
   const host = /^http:\/\/(\[[^\]]*\]|[^/:?#]*)/i.exec(originalUrl)?.[1]
-  // A proxy that ends TLS may say so in these headers. They are not to be trusted, and good enough for a hint.
+  // A proxy that terminates TLS may say so in these headers. They cannot be trusted, but are good enough for a hint.
   const isProxied = /https/i.test(`${protocol} ${headers["x-forwarded-proto"]} ${headers.forwarded}`)
   return host !== undefined && !localhost.test(host) && !isProxied
 }

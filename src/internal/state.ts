@@ -1,5 +1,5 @@
 /**
- * The states of a session in memory, and what turns one into another. Pure: nothing here asks a store or a clock.
+ * The states of a session in memory, and the transitions between them. Pure: nothing here asks a store or a clock.
  *
  * ```
  *        commit          commit
@@ -10,28 +10,28 @@
  * ```
  */
 
-/** What a session holds, wherever it is kept. Instants are in milliseconds since 1970. */
+/** The contents of a session, in memory and in a store. Times are in milliseconds since 1970. */
 export interface Contents<A> {
   readonly value: A
   readonly createdAt: number
   /** When its token was made. */
   readonly issuedAt: number
-  /** When it was last used, to the touch interval. Its idle timeout counts from here. */
+  /** When it was last used, to the precision of the touch interval. The idle timeout counts from here. */
   readonly usedAt: number
   /** The end of its lifetime. */
   readonly deadline: number
-  /** In milliseconds, `null` for none, `undefined` for that of the class. */
+  /** In milliseconds. `null` for none, `undefined` for the idle timeout of the class. */
   readonly idleTimeout: number | null | undefined
   readonly rememberMe: boolean
   /** The index records that name it. */
   readonly memberOf: ReadonlyArray<string>
-  /** The key that it had before, from its renewal until it is saved again: a log-out ends what is there as well. */
+  /** The previous key, from a renewal until the next save. A log-out also ends what is under this key. */
   readonly former: string | undefined
 }
 
 /**
- * The same with another value. Field by field, as every request that reads or changes a session comes by here: a spread
- * takes several times as long, and objects of one shape are read faster.
+ * The same contents with another value. Written field by field because every request that reads or changes a session
+ * runs this: a spread takes several times as long, and objects of one shape are read faster.
  */
 export const withValue = <A>(contents: Omit<Contents<unknown>, "value">, value: A): Contents<A> => ({
   value,
@@ -45,7 +45,7 @@ export const withValue = <A>(contents: Omit<Contents<unknown>, "value">, value: 
   former: contents.former
 })
 
-/** The same as it is saved at an instant of use: from then on it has no former key. Field by field too. */
+/** The contents to save when the session is used: with a new `usedAt` and without a former key. Also field by field. */
 export const usedAgain = <A>(contents: Contents<A>, usedAt: number): Contents<A> => ({
   value: contents.value,
   createdAt: contents.createdAt,
@@ -58,16 +58,16 @@ export const usedAgain = <A>(contents: Contents<A>, usedAt: number): Contents<A>
   former: undefined
 })
 
-/** A session under its key, as the store has it. */
+/** A session as it is in the store, with its key. */
 export interface Kept<A> {
   readonly key: string
   readonly text: string
   readonly contents: Contents<A>
-  /** Whether its token opens nothing yet. */
+  /** Whether the token does not open it yet. */
   readonly isPending: boolean
 }
 
-/** What was done to a session in memory, to be done again to a newer one. */
+/** A change of a session in memory, which can be applied again to a newer value. */
 export type Change<A> = Update<A> | Merge<A>
 
 export interface Update<A> {
@@ -75,30 +75,30 @@ export interface Update<A> {
   readonly apply: (contents: Contents<A>) => Contents<A>
 }
 
-/** Takes the value of another session in, which ends at the commit. */
+/** Merges the value of another session, which ends at the commit. */
 export interface Merge<A> {
   readonly _tag: "Merge"
-  /** Tells a try of this merge from every other merge of the same session. */
+  /** Distinguishes the tries of this merge from every other merge of the same session. */
   readonly id: string
   readonly other: Kept<A>
   readonly combine: (value: A, other: A) => A
 }
 
-/** A token and its hash. A session's next one is made once and kept over all tries of a commit. */
+/** A token and its hash. The next secret of a session is made once, and kept for all tries of a commit. */
 export interface Secret {
   readonly token: string
   readonly key: string
 }
 
-/** A renewal that the next commit makes, or has begun. */
+/** A renewal that the next commit makes, or that an earlier try has begun. */
 export interface Renewal<A> extends Secret {
   /** Whether a tombstone was sent, which may or may not have arrived. */
   readonly isBurying: boolean
-  /** The session as it was sent for good, which may or may not have arrived either. */
+  /** The final text of the session as it was sent, which may or may not have arrived. */
   readonly sent: { readonly text: string; readonly made: ReadonlyArray<Change<A>> } | undefined
 }
 
-/** A write that was sent to the store and not confirmed. If it is found there, these changes have been made. */
+/** A write that was sent but not confirmed. If it is found in the store, these changes have been made. */
 export interface Attempt<A> {
   readonly text: string
   readonly contents: Contents<A>
@@ -114,42 +114,42 @@ interface Changing<A> {
   readonly attempts: ReadonlyArray<Attempt<A>>
 }
 
-/** Not in the store. A commit adds it, if the changes made a difference. */
+/** Not in the store. A commit adds the session if its changes made a difference. */
 export interface New<A> extends Changing<A> {
   readonly _tag: "New"
-  /** Whether it follows a `destroy`, rather than an unknown token. */
+  /** Whether it follows a `destroy`, not an unknown token. */
   readonly isDestroyed: boolean
-  /** What stood under the token and did not decode: it goes when this session is added or destroyed. */
+  /** The text under the token that did not decode. It is removed when this session is added or destroyed. */
   readonly undecodable: { readonly key: string; readonly text: string } | undefined
-  /** Made by the first commit that has something to add. */
+  /** Made by the first commit that adds the session. */
   readonly secret: Secret | undefined
 }
 
-/** In the store, as it was last seen there. */
+/** In the store, as last seen there. */
 export interface Stored<A> extends Changing<A> {
   readonly _tag: "Stored"
   readonly key: string
   /** `undefined` if the session was found by its key, as in a list. */
   readonly token: string | undefined
   readonly text: string
-  /** Whether it was added without its changes, before a merge, so that its token opens nothing yet. */
+  /** Whether it was added without its changes, before a merge. Its token does not open it yet. */
   readonly isPending: boolean
-  /** What `renewToken` asked for. */
+  /** The renewal that `renewToken` asked for. */
   readonly renewal: Renewal<A> | undefined
 }
 
-/** Logged out, renewed elsewhere or expired: what is still changed is saved nowhere. */
+/** Logged out, renewed by another request, or expired. Later changes are not saved. */
 export interface Ended<A> {
   readonly _tag: "Ended"
-  /** `undefined` if it never was in the store. */
+  /** `undefined` if it was never in the store. */
   readonly key: string | undefined
   readonly contents: Contents<A>
 }
 
-/** A commit that waits for its turn, as another's turn sees it, which may save the changes with its own. */
+/** A waiting commit, as another commit's turn sees it, which may save these changes together with its own. */
 export interface Along<A> {
   readonly owner: object
-  /** Whether the session was another than the one that the changes were made of. */
+  /** Whether the session had changed since these changes were made. */
   readonly isConflict: boolean
   /** The contents with the changes made. `undefined` if the commit needs a turn of its own. */
   readonly join: (
@@ -172,7 +172,7 @@ const applyTo = <A>(contents: Contents<A>, change: Change<A>): Contents<A> =>
 
 export const isMerge = <A>(change: Change<A>): change is Merge<A> => change._tag === "Merge"
 
-/** Has the lifetime begin anew. */
+/** Restarts the lifetime. */
 export const startAnew = <A>(deadline: number): Update<A> => ({
   _tag: "Update",
   apply: (contents) => ({ ...contents, deadline })
@@ -181,7 +181,7 @@ export const startAnew = <A>(deadline: number): Update<A> => ({
 export const applyAll = <A>(contents: Contents<A>, changes: ReadonlyArray<Change<A>>): Contents<A> =>
   changes.reduce<Contents<A>>(applyTo, contents)
 
-// One for all: most sessions are never changed.
+// Shared, because most sessions are never changed.
 const nothing: ReadonlyArray<never> = []
 
 export const makeNew = <A>(
@@ -229,14 +229,14 @@ export const change = <A>(state: State<A>, change: Change<A>): State<A> => {
   }
 }
 
-/** Puts other changes in the place of the first ones, such as merges of newer values, and works out the outcome. */
+/** Replaces the first changes, for example by merges of newer values, and computes the outcome. */
 export const withChanges = <S extends New<A> | Stored<A>, A>(state: S, changes: ReadonlyArray<Change<A>>): S => ({
   ...state,
   changes,
   contents: applyAll(state.base, changes)
 })
 
-/** The session was found to be newer. If that is a write of its own, what was in that write is no change any more. */
+/** A newer version of the session was found. If this session wrote it, the changes in that write are done. */
 export const rebase = <A>(state: Stored<A>, found: Kept<A>): Stored<A> => {
   if (found.text === state.text) return state
   const mine = state.attempts.find(({ text }) => text === found.text)
@@ -255,14 +255,14 @@ export const without = <A>(
   return changes.filter((change) => !isMade.has(change))
 }
 
-/** Notes that a write is being sent, so that it is recognised if it arrives and is not confirmed. */
+/** Notes a write before it is sent, to recognise it if it arrives without being confirmed. */
 export const noteAttempt = <A>(state: New<A> | Stored<A>, sent: Attempt<A>): New<A> | Stored<A> => {
   if (state.attempts.includes(sent)) return state
   const attempts = state.attempts.concat(sent)
   return state._tag === "New" ? { ...state, attempts } : changedStored(state, state.changes, state.contents, attempts)
 }
 
-/** The same with other changes. Field by field, as is {@link withValue}. */
+/** The same state with other changes. Field by field, like {@link withValue}. */
 const changedStored = <A>(
   state: Stored<A>,
   changes: ReadonlyArray<Change<A>>,
@@ -281,7 +281,7 @@ const changedStored = <A>(
   renewal: state.renewal
 })
 
-/** These changes are in the store now. Those that were made meanwhile are not. */
+/** These changes are in the store now. Changes made in the meantime are not. */
 export const saved = <A>(
   state: New<A> | Stored<A>,
   kept: Kept<A>,

@@ -1,6 +1,6 @@
 /**
- * What sessions tell metrics, traces and those who listen: counters by class, a span around what asks the store, and
- * events. Never a token or a value.
+ * Metrics, traces and events of sessions: counters by class, a span around each call that asks the store, and events.
+ * None of them contains a token or a value.
  */
 import { Context, Effect, Metric, Option, Tracer } from "effect"
 import { type SessionEvent, SessionEvents } from "../SessionEvents.ts"
@@ -53,7 +53,9 @@ export const makeTelemetry = (session: string): Telemetry => {
   }
 }
 
-/** A span ends with what its effect returns, which here would be a session or its token. So it is kept apart. */
+/**
+ * A span records what its effect returns, which here would be a session or its token. So the result bypasses the span.
+ */
 const withSecret = <A, E>(
   effect: Effect.Effect<A, E>,
   around: (effect: Effect.Effect<void, E>) => Effect.Effect<void, E>
@@ -66,7 +68,7 @@ const withSecret = <A, E>(
     return Effect.map(around(kept), () => Option.getOrThrow(result))
   })
 
-/** Tells those who listen. It is called after the store confirmed, so that it must not fail whatever was confirmed. */
+/** Publishes an event. The store has already confirmed the change, so this must not fail. */
 export const publish = (event: SessionEvent): Effect.Effect<void> =>
   Effect.contextWith((context: Context.Context<never>) => {
     try {

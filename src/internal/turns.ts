@@ -1,38 +1,38 @@
 /**
- * Turns: of all that one process wants to do to one session, one thing is under way at a time, in order. It may take along
- * what those have to do who wait behind it.
+ * Turns: operations of one process on one session run one at a time, in order. An operation may also do the work of
+ * those that wait behind it.
  *
- * Without them, each of a thousand commits of one session would lose to the other 999 and try again: half a million
- * operations, and a store that serves nobody else. Whoever has had its turn leaves what it saw last, so that the next one
- * need not look for it.
+ * Without turns, each of a thousand commits of one session would lose to the other 999 and retry: half a million
+ * operations, and a store that is too busy for anything else. Each turn leaves what it saw last, so the next turn need
+ * not look it up.
  */
 import { Effect, type Option } from "effect"
 import type { SessionStoreError } from "../SessionStore.ts"
 import { type Looks, makeLooks } from "./looks.ts"
 
-/** Makes an effect as interruptible as the one around the turn. */
+/** Makes an effect as interruptible as the code around the turn. */
 export type Restore = <B, E>(effect: Effect.Effect<B, E>) => Effect.Effect<B, E>
 
-/** Somebody who waits for a turn. */
+/** A place in the queue. */
 interface Place<Along> {
   readonly call: () => void
-  /** What another turn may do for whoever waits here. */
+  /** What another turn may do for this one. */
   readonly along: Along | undefined
-  /** Whether that was done, so that no turn is needed any more. */
+  /** Whether that was done, so no turn is needed any more. */
   isSettled: boolean
 }
 
-/** Those who wait for their turn at a session, in order, behind the one who has it. */
+/** The operations that wait for their turn at a session, in order, behind the running one. */
 export interface Queue<Seen, Along> {
-  /** What was last seen in the store. It may be out of date. */
+  /** What was last seen in the store. It may be outdated. */
   seen: Seen | undefined
   isTaken: boolean
   waiting: Array<Place<Along>>
-  /** Those whose part is done by the turn that is under way, if it goes well. */
+  /** The places whose work the running turn does, if it succeeds. */
   along: Array<Place<Along>>
-  /** The looks of those who open the session meanwhile. */
+  /** The look-ups of requests that open the session in the meantime. */
   readonly looks: Looks<Option.Option<string>, SessionStoreError>
-  /** Run when nobody is left. */
+  /** Called when the queue is empty. */
   readonly close: () => void
 }
 
@@ -45,11 +45,11 @@ export const makeQueue = <Seen, Along>(close: () => void = () => {}): Queue<Seen
   close
 })
 
-/** The queues of one session class: one for each session that something is being done to, and for no other. */
+/** The queues of one session class: one for each session that is being changed. */
 export class Queues<Seen, Along> {
   readonly #stores = new WeakMap<object, Map<string, Queue<Seen, Along>>>()
 
-  /** The queue of the session under a key in a store, if anything is being done to it. */
+  /** The queue of the session under a key in a store, if it is being changed. */
   peek(store: object, key: string): Queue<Seen, Along> | undefined {
     return this.#stores.get(store)?.get(key)
   }
@@ -73,21 +73,21 @@ export class Queues<Seen, Along> {
   }
 }
 
-/** Takes those along who are next, in order, as long as `join` says yes. */
+/** Includes the next places in the running turn, in order, as long as `join` returns `true`. */
 export const takeAlong = <Seen, Along>(queue: Queue<Seen, Along>, join: (along: Along) => boolean): void => {
   giveBack(queue)
   const end = queue.waiting.findIndex(({ along }) => along === undefined || !join(along))
   queue.along = queue.waiting.splice(0, end < 0 ? queue.waiting.length : end)
 }
 
-/** Has those who were taken along wait again, in the places that they had. */
+/** Puts the included places back in the queue, where they were. */
 export const giveBack = <Seen, Along>(queue: Queue<Seen, Along>): void => {
   if (queue.along.length === 0) return
   queue.waiting = [...queue.along, ...queue.waiting]
   queue.along = []
 }
 
-/** Lets those go who were taken along: their part is done. */
+/** Resumes the included places: their work is done. */
 export const settle = <Seen, Along>(queue: Queue<Seen, Along>, tell: (along: Along) => void): void => {
   for (const place of queue.along) {
     if (place.along !== undefined) tell(place.along)
@@ -110,7 +110,7 @@ const passOn = <Seen, Along>(queue: Queue<Seen, Along>): void => {
 
 const leave = <Seen, Along>(queue: Queue<Seen, Along>, place: Place<Along>): void => {
   if (remove(queue.waiting, place) || remove(queue.along, place)) return
-  // It may have been called in the moment in which it was interrupted.
+  // It may have been called at the moment it was interrupted.
   if (!place.isSettled) passOn(queue)
 }
 
@@ -121,19 +121,20 @@ const remove = <B>(items: Array<B>, item: B): boolean => {
 }
 
 interface TurnOptions<Along, A> {
-  /** Within another turn: that turn's `restore`. */
+  /** The `restore` of the outer turn, if there is one. */
   readonly outer?: Restore | undefined
   /** Called when the turn is over. */
   readonly after?: (() => void) | undefined
-  /** What another turn may do for this one, made if it has to wait, and what is left to do then. */
+  /** What another turn may do for this one, made only if this one has to wait, and what is left to do afterwards. */
   readonly along?: { readonly make: () => Along; readonly settled: (along: Along) => Effect.Effect<A> } | undefined
 }
 
 /**
- * Runs when it is its turn, uninterruptible but for what `restore` is put around. Interrupted while it waits, it leaves
- * the queue at once. Does not wait if so many wait already that `refuse` says no.
+ * Runs the body when its turn comes, uninterruptible except for what is wrapped in `restore`. If it is interrupted
+ * while it waits, it leaves the queue immediately. If too many wait already, it fails with the result of `refuse`
+ * instead.
  *
- * Not a `Semaphore`: most often nobody waits, and every request that changes something comes by here.
+ * Not a `Semaphore`: usually nothing waits, and every request that changes something runs this.
  */
 export const takeTurn = <Seen, Along, A, E>(
   queueOf: () => Queue<Seen, Along>,
@@ -169,7 +170,7 @@ const waitIn = <Seen, Along>(
 ): Effect.Effect<Place<Along>> =>
   Effect.withFiber((fiber) => {
     let resume: (effect: Effect.Effect<void>) => void = () => {}
-    // By the scheduler: called in the end of the one before, a thousand turns would be a thousand calls deep.
+    // By the scheduler. If each turn called the next one directly, a thousand turns would be a thousand calls deep.
     const call = () => fiber.currentDispatcher.scheduleTask(() => resume(Effect.void), 0)
     const place: Place<Along> = { call, along, isSettled: false }
     const called = Effect.callback<void>((callback) => {

@@ -1,5 +1,5 @@
 /**
- * Watches: of all that wait in one process for one session to end, one looks.
+ * Watches: if several fibers of one process wait for the same session to end, only one of them asks the store.
  *
  * ```
  * waiter ─┐
@@ -7,37 +7,37 @@
  * waiter ─┘
  * ```
  *
- * A {@link Hub} has the watches of one session class in one store, and hears what happens to their sessions. All that an
- * event does is to have a watch look at once; what it finds decides. A watch ends with its last waiter.
+ * A {@link Hub} has the watches of one session class in one store, and listens to the events of their sessions. An
+ * event only makes a watch look immediately; what it finds in the store decides. A watch ends with its last waiter.
  */
 import { Clock, Context, Effect, Exit, type Fiber, Result, Tracer } from "effect"
 import type { SessionEvent, SessionEventBus } from "../SessionEvents.ts"
 import type { SessionStoreError } from "../SessionStore.ts"
 
 /**
- * How a session ended: it was logged out or ended otherwise; it goes on under a token that was made elsewhere, or in
- * another session that took it in; or its time was up.
+ * How a session ended. `"destroyed"`: it was logged out or ended in another way. `"renewed"`: it continues under a
+ * token that another request made, or was merged into another session. `"expired"`: its time was up.
  */
 export type Ending = "destroyed" | "renewed" | "expired"
 
-/** What a look has found. `end` is when the session expires, as far as is known, in milliseconds. */
+/** What a look found. `end` is when the session expires, as far as is known, in milliseconds. */
 export type Verdict =
   | { readonly _tag: "Alive"; readonly text: string | undefined; readonly end: number }
-  /** A renewal is under way, or was called off a moment ago. */
+  /** A renewal is in progress, or was cancelled a moment ago. */
   | { readonly _tag: "Moving"; readonly since: number; readonly end: number }
   | { readonly _tag: "Over"; readonly ending: Ending; readonly successor?: string }
 
 export type Over = Extract<Verdict, { readonly _tag: "Over" }>
 
-/** Looks what has become of the session under a key. What was seen there last spares it to read the same again. */
+/** Looks up the session under a key. Given the last verdict, it need not decode the same text again. */
 export type Look = (key: string, last: Exclude<Verdict, Over>) => Effect.Effect<Verdict, SessionStoreError>
 
 export type Waiter = (exit: Exit.Exit<Over, SessionStoreError>) => void
 
-/** How long a renewal that is called off may take to put the old session back, in milliseconds. */
+/** How long a cancelled renewal may take to put the old session back, in milliseconds. */
 export const movingTime = 1_000
 
-/** How many intervals long the store may fail before those who wait are told. */
+/** For how many intervals the store may fail before the waiters are told. */
 const patience = 3
 
 interface HubOptions {
@@ -60,12 +60,12 @@ class Hub {
   constructor(options: HubOptions, close: () => void) {
     this.options = options
     this.clock = Context.get(options.context, Clock.Clock)
-    // That of the first one who waits, whose span may end long before.
+    // The context of the first waiter, without its span, which may end long before.
     this.runFork = Effect.runForkWith(Context.omit(Tracer.ParentSpan)(options.context))
     this.#close = close
   }
 
-  /** Has a waiter told when the session under a key is over, until the function that this returns is called. */
+  /** Calls a waiter when the session under a key is over, until you call the function that this returns. */
   join(key: string, end: number, waiter: Waiter): () => void {
     this.#stop ??= this.options.bus.listen((event) => this.#hear(event))
     const known = this.#watches.get(key)
@@ -93,7 +93,7 @@ class Hub {
   }
 }
 
-/** Looks after one session for all who wait for it. */
+/** Watches one session for all its waiters. */
 class Watch {
   readonly waiters = new Set<Waiter>()
   readonly #hub: Hub
@@ -101,7 +101,7 @@ class Watch {
   #last: Exclude<Verdict, Over>
   #fiber: Fiber.Fiber<void> | undefined
   #isLooking = false
-  /** Whether an event came while it was looking. */
+  /** Whether an event arrived during a look. */
   #isPoked = false
   #failingSince: number | undefined
 
@@ -120,7 +120,7 @@ class Watch {
     this.#hub.remove(this.#key)
   }
 
-  /** Has it look at once. One fiber sleeps and looks; to race it against a signal would take three. */
+  /** Makes it look immediately. One fiber sleeps and looks; racing a sleep against a signal would take three. */
   poke(): void {
     this.#isPoked = this.#isLooking
     if (this.#isLooking) return
@@ -144,7 +144,7 @@ class Watch {
     })
   }
 
-  /** What those who wait are told, if anything. */
+  /** The result for the waiters, if there is one. */
   #judge(exit: Exit.Exit<Verdict, SessionStoreError>): Exit.Exit<Over, SessionStoreError> | undefined {
     if (Exit.isFailure(exit)) {
       const now = this.#hub.clock.currentTimeMillisUnsafe()
@@ -161,13 +161,13 @@ class Watch {
 
   #tell(exit: Exit.Exit<Over, SessionStoreError>): void {
     const waiters = [...this.waiters]
-    // Those who leave later have nothing to stop.
+    // A waiter that leaves later has nothing to stop.
     this.waiters.clear()
     this.#hub.remove(this.#key)
     for (const waiter of waiters) waiter(exit)
   }
 
-  /** Until the next look, in milliseconds: no longer than to the instant at which the session expires if it is not used. */
+  /** The time until the next look, in milliseconds: at most until the session would expire. */
   get #pause(): number {
     const { recheckInterval } = this.#hub.options
     if (this.#last._tag === "Moving") return Math.min(recheckInterval, movingTime)
@@ -176,7 +176,7 @@ class Watch {
   }
 }
 
-/** The hubs of one session class: one for each store and bus where somebody waits, and no other. */
+/** The hubs of one session class: one for each store and bus that has waiters. */
 export class Hubs {
   readonly #stores = new WeakMap<object, Map<SessionEventBus, Hub>>()
 

@@ -1,7 +1,8 @@
 /**
- * How those who hold a session for longer than a request learn that it has ended, wherever that happens.
+ * `ended`: how code that holds a session for longer than a request finds out that it has ended, on any server.
  *
- * They wait for the key that the session has. If it is renewed by its own commit, they go on with the new key.
+ * It waits for the current key of the session. If the session renews its token by its own commit, it continues with the
+ * new key.
  */
 import { Context, Effect, Queue, Stream } from "effect"
 import { type SessionEvent, SessionEvents } from "../SessionEvents.ts"
@@ -11,7 +12,7 @@ import type { Found, Records, Store } from "./records.ts"
 import type { Ended, Stored } from "./state.ts"
 import { type Ending, type Look, movingTime, type Over, type Verdict } from "./watches.ts"
 
-/** Completes when the session has ended, and says how. */
+/** Waits until the session has ended, and returns how. */
 export const ended = <A>(cell: Cell<A>): Effect.Effect<Ending, SessionStoreError> =>
   Effect.suspend(() => {
     const { state } = cell
@@ -30,7 +31,7 @@ export const ended = <A>(cell: Cell<A>): Effect.Effect<Ending, SessionStoreError
     }
   })
 
-/** To be called when something was done to a session, for those who wait for it to end. */
+/** Call this after every operation on a session, for those that wait for it to end. */
 export const tellOfChange = <A>({ listeners }: Cell<A>): void => {
   if (listeners === undefined) return
   for (const listener of [...listeners]) listener()
@@ -54,17 +55,20 @@ const untilChanged = <A>(cell: Cell<A>): Effect.Effect<void> =>
     return Effect.sync(stop)
   })
 
-/** Whether it is the commit of the very one who waits that renews the session. */
+/** Whether the waiting session itself makes this renewal. */
 const isOwnRenewal = <A>({ state }: Cell<A>, { successor }: Over): boolean =>
   successor !== undefined && state._tag === "Stored" && (state.key === successor || state.renewal?.key === successor)
 
-/** A commit that failed may be tried again or not: after a while the store is asked again. */
+/**
+ * Waits for the commit of a renewal. If the commit failed, it may never be retried, so after a while this asks the
+ * store again.
+ */
 const untilRenewed = <A>(cell: Cell<A>): Effect.Effect<void> =>
   cell.state._tag === "Stored" && cell.state.renewal !== undefined
     ? Effect.asVoid(Effect.timeoutOption(untilChanged(cell), movingTime))
     : Effect.void
 
-/** Waits until the session under the key of a cell is over; `undefined` if the cell has another key by then, or none. */
+/** Waits until the session under the key of a cell is over. `undefined` if the cell then has another key, or none. */
 const untilOver = <A>(cell: Cell<A>, { base, key }: Stored<A>): Effect.Effect<Over | undefined, SessionStoreError> =>
   Effect.contextWith((context: Context.Context<never>) =>
     Effect.callback((resume) => {
@@ -94,7 +98,7 @@ const untilOver = <A>(cell: Cell<A>, { base, key }: Stored<A>): Effect.Effect<Ov
     })
   )
 
-/** For a session that is known to have ended. How, is known as long as its tombstone stands. */
+/** For a session that is known to have ended. As long as its tombstone exists, it says how. */
 const howItEnded = <A>(
   { records, store }: Cell<A>,
   { contents, key }: Ended<A>
@@ -118,7 +122,7 @@ const makeLook =
       Effect.flatMap(store.find(key), (held) => {
         const now = clock.currentTimeMillisUnsafe()
         const isAsBefore = held._tag === "Some" && last._tag === "Alive" && held.value === last.text && now <= last.end
-        // The same text need not be decoded again.
+        // Do not decode the same text again.
         if (isAsBefore) return Effect.succeed(last)
         return Effect.flatMap(records.inspect(held), (found) => judge(records, store, found, last, now))
       })
@@ -137,23 +141,25 @@ const judge = <A>(
     case "Nothing":
       return Effect.succeed(over(now > last.end ? "expired" : "destroyed"))
     case "Session": {
-      // A store whose clock is behind may still have what is over.
+      // A store whose clock is behind may still hold an expired session.
       const end = records.endOf(found.contents)
       return Effect.succeed(now > end ? over("expired") : { _tag: "Alive", text: found.text, end })
     }
     case "Undecodable":
-      // Another deployment wrote it, for which it is alive.
+      // Another deployment wrote it, and for that deployment it is alive.
       return Effect.succeed({ _tag: "Alive", text: found.text, end: last.end })
     case "Tombstone":
       if (found.isSealed) return Effect.succeed(over("destroyed"))
-      // It is held for a merge, which may be called off.
+      // It is held for a merge, which may be cancelled.
       if (found.held !== undefined) return Effect.succeed({ _tag: "Alive", text: found.text, end: last.end })
       if (found.successor === undefined) return Effect.succeed(over("destroyed"))
       return judgeMove(records, store, found.successor, last, now)
   }
 }
 
-/** A renewal is over when the new session is there. Until then it may be called off, and the old one put back. */
+/**
+ * A renewal is complete when the new session is there. Until then it may be cancelled, and the old session put back.
+ */
 const judgeMove = <A>(
   records: Records<A>,
   store: Store,
@@ -166,11 +172,11 @@ const judgeMove = <A>(
     if (next._tag === "Tombstone" && next.successor === undefined) return over("destroyed")
     if (next._tag !== "Nothing" && !isPending) return { _tag: "Over", ending: "renewed", successor }
     const since = last._tag === "Moving" ? last.since : now
-    // It was renewed and then ended, if nothing puts it back.
+    // It was renewed and then ended, unless something puts it back.
     return !isPending && now - since >= movingTime ? over("destroyed") : { _tag: "Moving", since, end: last.end }
   })
 
-/** How many events wait for a consumer that is slower than they come. */
+/** How many events wait for a slow consumer. */
 const bufferSize = 1_000
 
 /** What happens to the sessions of a class from now on. */

@@ -1,9 +1,9 @@
 /**
- * A session store that encrypts what another store keeps, with keys of the application.
+ * A session store that encrypts the data of another store, with keys of the application.
  *
- * It is a layer around any store. The store below has AES-256-GCM under a key that depends on the place of the session: to read
- * it tells no value, and to write to it neither changes a value nor swaps two. The same text in the same place is sealed the
- * same way each time, so `replace` compares sealed texts and needs nothing new of the store below.
+ * It is a layer around any store. The store below holds AES-256-GCM under a key that depends on the place of the
+ * session. Reading the store reveals no value, and writing to it can neither change a value nor swap two. The same text
+ * in the same place is always sealed in the same way, so `replace` can compare sealed texts, and any store will do.
  *
  * @module
  */
@@ -15,9 +15,9 @@ import { makeKey, type SealingKey, seal, unseal } from "./sealing.ts"
  * The keys of a {@link SealedStore}: each is 32 random bytes in Base64, as `openssl rand -base64 32` prints them.
  */
 export interface SealedStoreOptions {
-  /** What is written is sealed by this key. */
+  /** Seals everything that is written. */
   readonly current: Redacted.Redacted<string>
-  /** What these keys sealed is read as well. Default: none. */
+  /** Data that these keys have sealed can be read too. Default: none. */
   readonly previous?: ReadonlyArray<Redacted.Redacted<string>> | undefined
 }
 
@@ -27,16 +27,16 @@ const decodeKey = (key: Redacted.Redacted<string>): SealingKey => {
   return made
 }
 
-// No JSON begins like this, so that no session is made of what nobody has sealed.
+// No JSON begins like this, so unsealed data never becomes a session.
 const unsealedMark = "unsealed:"
 
-/** The sealed side of a store: text of the application to text of the store, and back. */
+/** Converts text of the application to text of the store, and back. */
 interface Sealing {
-  /** What is written. */
+  /** The text to write. */
   readonly seal: (place: string, text: string) => string
-  /** What is read. Of what was not sealed by a key that is known, a text that does not decode. */
+  /** The text that was sealed. If no known key sealed it, a text that does not decode. */
   readonly unseal: (place: string, stored: string) => string
-  /** What may stand in the store for a text that was read, the most likely first. */
+  /** The texts in the store that may stand for a text that was read, the most likely first. */
   readonly candidates: (place: string, text: string) => Iterable<string>
 }
 
@@ -72,7 +72,8 @@ const sealStore = (
         ),
       create: (token, data, expiry) => Effect.suspend(() => store.create(token, seal(token, data), expiry)),
       commit: (token, data, expiry) => Effect.suspend(() => store.commit(token, seal(token, data), expiry)),
-      // Each try is atomic, and one that finds what it expects has found the text: sealed by this key or by that one.
+      // Each try is atomic. If one finds the text it expects, the session holds the expected data, whichever key sealed
+      // it.
       replace: Effect.fnUntraced(function* (token, expected, data, expiry) {
         const sealed = seal(token, data)
         for (const candidate of candidates(token, expected)) {
@@ -96,22 +97,25 @@ const layerWith = (options: SealedStoreOptions): Layer.Layer<SessionStore, never
 }
 
 /**
- * A layer around any session store that encrypts what the store keeps.
+ * A layer around any session store that encrypts its data.
  *
  * **When to use**: if others can read or write the store, such as a shared Redis, a managed database or its backups.
  *
- * **Details**: AES-256-GCM by `node:crypto`, under a key that is derived from `current` and from the key of the session in the
- * store. Data that was changed, moved to another session, or sealed by a key that is not listed does not decode; the class
- * option `undecodable` decides what happens then. Index records are sealed too. One that does not decode counts as empty.
+ * **Details**: AES-256-GCM by `node:crypto`, under a key derived from `current` and from the key of the session in the
+ * store. Data that was changed, moved to another session, or sealed by an unlisted key does not decode; the class
+ * option `undecodable` decides what happens then. Index records are sealed too. One that does not decode counts as
+ * empty.
  *
- * A server that does not know a key ends the sessions that the key sealed. So change the key in two steps. First deploy the new
- * key in `previous` everywhere. Then deploy it as `current`, with the old one in `previous`. Drop the old one when the longest
- * lifetime has passed. A `replace` that finds something else than expected asks the store once more for each previous key.
+ * A server that does not know a key ends the sessions that the key sealed. So rotate keys in two steps. First deploy
+ * the new key in `previous` everywhere. Then deploy it as `current`, with the old one in `previous`. Remove the old one
+ * after the longest lifetime has passed. If a `replace` does not find the expected text, it asks the store once more
+ * for each previous key.
  *
- * **Gotchas**: sessions that were there before the store was sealed end. Ids, expiries and the length of the data stay in the
- * clear. With write access to the store, older data of the same session can still be put back.
+ * **Gotchas**: sessions from before the store was sealed end. Ids, expiries and the length of the data are not
+ * encrypted. With write access to the store, an attacker can still put older data of the same session back.
  *
- * **Errors**: throws a `TypeError` if a key is not 32 bytes in Base64. Each operation fails as that of the store does.
+ * **Errors**: throws a `TypeError` if a key is not 32 bytes in Base64. Each operation fails as it does in the store
+ * below.
  *
  * @example
  * ```ts
@@ -119,7 +123,7 @@ const layerWith = (options: SealedStoreOptions): Layer.Layer<SessionStore, never
  * import { MemStore, SessionStore } from "effect-sessions"
  * import { SealedStore } from "effect-sessions/sealed"
  *
- * // From a secret of the environment, in an application.
+ * // In an application, take the key from a secret of the environment.
  * const current = Redacted.make("c2V2ZW50eSB0aHJlZSBieXRlcyBhcmUgbm90IG1hbnk=")
  *
  * const Sessions = SealedStore.layerWith({ current }).pipe(Layer.provideMerge(MemStore.layer))
@@ -136,7 +140,7 @@ const layerWith = (options: SealedStoreOptions): Layer.Layer<SessionStore, never
  */
 export const SealedStore: {
   /**
-   * Provides the `SessionStore` in the context with its data encrypted.
+   * Wraps the `SessionStore` in the context, and encrypts its data.
    *
    * @example
    * ```ts

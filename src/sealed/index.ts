@@ -1,5 +1,5 @@
 /**
- * Sessions that are encrypted in whatever store keeps them.
+ * Encrypted sessions, on any store.
  *
  * @module
  */

@@ -1,15 +1,16 @@
 /**
- * Text to sealed text and back, under one key of the application, for one place in the store.
+ * Seals and unseals text, with one key of the application, for one place in the store.
  *
- * AES-256-GCM, by `node:crypto`, which is synchronous: to seal 256 characters takes 24 µs.
- * `effect/crypto` takes 58 µs to encrypt alone, since Web Crypto answers by a promise. From the application's key and the place come two keys by HMAC-SHA-512, so that what was sealed for one place opens in no other.
- * One of them encrypts. The other makes the nonce, by HMAC-SHA-256 of the text: the same text in the same place is sealed
- * the same each time, by every server, which keeps `replace` a comparison of texts. Two texts in one place would have to
- * meet in 96 bits to share a nonce; those of different places share no key.
+ * AES-256-GCM by `node:crypto`, which is synchronous: sealing 256 characters takes 24 µs. `effect/crypto` takes 58 µs
+ * for the encryption alone, because Web Crypto returns promises. HMAC-SHA-512 derives two keys from the application's
+ * key and the place, so text sealed for one place opens in no other. One of them encrypts. The other makes the nonce,
+ * by HMAC-SHA-256 of the text. So every server seals the same text in the same place in the same way, and `replace` can
+ * compare texts. Two texts in one place would have to collide in 96 bits to share a nonce; texts in different places
+ * share no key.
  */
 import { createCipheriv, createDecipheriv, createHmac, createSecretKey, type KeyObject } from "node:crypto"
 
-/** A key of the application, and the name that it has in what it sealed, which tells nothing of it. */
+/** A key of the application, and its name in sealed texts, which reveals nothing about the key. */
 export interface SealingKey {
   readonly id: string
   readonly secret: KeyObject
@@ -23,7 +24,7 @@ const version = "sealed.1."
 
 const keyShape = /^[\w+/-]{43}=?$/
 
-/** The key of 32 bytes in Base64 or base64url; `undefined` of anything else. */
+/** The key of 32 bytes in Base64 or base64url; `undefined` for anything else. */
 export const makeKey = (text: string): SealingKey | undefined => {
   if (!keyShape.test(text)) return undefined
   const secret = createSecretKey(Buffer.from(text, "base64"))
@@ -52,7 +53,7 @@ export const seal = (key: SealingKey, place: string, text: string): string => {
   return head + Buffer.concat(encrypted).toString("base64url")
 }
 
-/** What was sealed by this key for this place; `undefined` of anything else. */
+/** The text that this key sealed for this place; `undefined` for anything else. */
 export const unseal = (key: SealingKey, place: string, sealed: string): string | undefined => {
   const head = headOf(key)
   if (!sealed.startsWith(head)) return undefined
@@ -64,7 +65,7 @@ export const unseal = (key: SealingKey, place: string, sealed: string): string |
   decipher.setAuthTag(bytes.subarray(-tagLength))
   try {
     const text = decipher.update(bytes.subarray(nonceLength, -tagLength), undefined, "utf8") + decipher.final("utf8")
-    // Another spelling of the same bytes would be another text to `replace`.
+    // Reject another spelling of the same bytes: for `replace` it would be a different text.
     return sealed === head + bytes.toString("base64url") ? text : undefined
   } catch {
     return undefined

@@ -2,7 +2,7 @@
  * A session store in a table, on Effect's own `SqlClient`.
  *
  * A session is one row: its token, its data, and its expiry in epoch milliseconds. The clock of the client, Effect's
- * `Clock`, decides what has expired, as in MemStore. A scoped cleanup fiber deletes expired rows a batch at a time.
+ * `Clock`, decides what has expired, as in MemStore. A scoped cleanup fiber deletes expired rows in batches.
  *
  * @module
  */
@@ -24,12 +24,12 @@ interface Row {
   readonly data: Uint8Array
 }
 
-// Text is kept as the bytes of its UTF-8, because databases disagree on text: PostgreSQL allows no NUL in it, and only the
-// characters of the database's encoding; MySQL takes `A` for `a`, and `a ` for `a`. Bytes come back as they went and
-// compare exactly, everywhere, and cost nothing: on PostgreSQL, reads and writes of BYTEA and TEXT took the same time
-// within a third, now the one ahead and now the other, from 256 characters to a million.
+// Text is stored as UTF-8 bytes, because databases disagree on text: PostgreSQL allows no NUL in it, and only the
+// characters of the database's encoding; MySQL treats `A` as `a`, and `a ` as `a`. Bytes come back unchanged and
+// compare exactly, in every database. They cost nothing: on PostgreSQL, reads and writes of BYTEA and TEXT differed by
+// less than a third, with neither always ahead, from 256 characters to a million.
 //
-// A Buffer, because some drivers take no other array of bytes, and because TextEncoder takes 7 times as long for 256
+// A Buffer, because some drivers accept no other array of bytes, and because TextEncoder takes 7 times as long for 256
 // characters.
 const encode = (text: string): Uint8Array => Buffer.from(text, "utf8")
 
@@ -38,7 +38,7 @@ const decode = (bytes: Uint8Array): string => decoder.decode(bytes)
 
 const encodeExpiry = (expiry: DateTime.DateTime): number => Math.floor(DateTime.toEpochMillis(expiry))
 
-// A constraint that someone added to the table may be violated, and then the database quotes the row, token and data.
+// If someone added a constraint to the table, the error of a violation quotes the row, with token and data.
 const withoutRow = (error: SqlError.SqlError): SqlError.SqlError => {
   const { reason } = error
   if (reason._tag !== "ConstraintError" && reason._tag !== "UniqueViolation") return error
@@ -56,8 +56,8 @@ const createTableAndIndex = Effect.fnUntraced(function* (table: string) {
   const sessions = sql(table)
   const index = sql(`${table.slice(table.lastIndexOf(".") + 1)}_expiry`)
   return yield* sql.onDialectOrElse({
-    // PostgreSQL wants the right to create even what is there, and to create an index waits for every open transaction
-    // that wrote to the table, hence the look before.
+    // Check first: PostgreSQL requires the right to create even if the table exists, and creating an index waits for
+    // every open transaction that wrote to the table.
     pg: () =>
       Effect.flatMap(sql`SELECT 1 WHERE to_regclass(${sql`${sessions}`.compile()[0]}) IS NULL`, (missing) =>
         missing.length === 0
@@ -84,22 +84,22 @@ const createTableAndIndex = Effect.fnUntraced(function* (table: string) {
 const pageSize = 500
 
 /**
- * What a {@link SqlStore} may be told.
+ * The options of a {@link SqlStore}.
  */
 export interface SqlStoreOptions {
   /**
-   * The table, `sessions` by default; a dot tells its schema from its name, as in `web.sessions`.
+   * The table. Default: `sessions`. A dot separates schema and name, as in `web.sessions`.
    */
   readonly table?: string | undefined
 
   /**
-   * The time between two sweeps, five minutes by default. The first comes one interval after the start. Zero, a negative
-   * and an infinite interval mean no cleanup.
+   * The time between two sweeps. Default: five minutes. The first one runs one interval after the start. If it is zero,
+   * negative or infinite, there is no cleanup.
    */
   readonly cleanupInterval?: Duration.Input | undefined
 
   /**
-   * Whether to create the table and its index at the start where there is no such table, `true` by default.
+   * Whether to create the table and its index at the start if they do not exist. Default: `true`.
    */
   readonly createTable?: boolean | undefined
 }
@@ -109,7 +109,7 @@ interface Table {
   readonly name: Statement.Identifier
 }
 
-/** Runs a statement and says how many rows it wrote. */
+/** Runs a statement, and returns how many rows it wrote. */
 const write = ({ sql }: Table, statement: Statement.Fragment): Effect.Effect<number, SqlError.SqlError> =>
   sql.onDialectOrElse({
     mysql: () =>
@@ -119,7 +119,7 @@ const write = ({ sql }: Table, statement: Statement.Fragment): Effect.Effect<num
     orElse: () => Effect.map(sql`${statement} RETURNING 1 AS written`, (rows) => rows.length)
   })
 
-/** Inserts a row. What comes after it says what is done if there is one already, and calls that one `held`. */
+/** Inserts a row. The clause that follows handles an existing row, which it calls `held`. */
 const insert = ({ sql, name }: Table, token: string, data: string, expiry: DateTime.DateTime): Statement.Fragment => {
   const held = sql.onDialectOrElse({ mysql: () => sql.literal(""), orElse: () => sql.literal("AS held ") })
   return sql`INSERT INTO ${name} ${held}(token, data, expiry) VALUES (${encode(token)}, ${encode(data)}, ${encodeExpiry(expiry)})`
@@ -136,8 +136,8 @@ const makeCreate =
       const { sql, name } = table
       const row = insert(table, token, data, expiry)
       return sql.onDialectOrElse({
-        // MySQL takes no condition in `ON DUPLICATE KEY UPDATE`, and its clients count a row that was left alone as they
-        // count one that was inserted. Each of these statements is atomic, and deleting an expired session ends none.
+        // MySQL has no condition in `ON DUPLICATE KEY UPDATE`, and its clients count an unchanged row like an inserted
+        // one. Each of these statements is atomic, and deleting an expired session does no harm.
         mysql: () => {
           const insertNew = Effect.as(sql`${row}`, true).pipe(
             Effect.catchIf(isUniqueViolation, () => Effect.succeed(false))
@@ -204,7 +204,7 @@ const makePrimitives = (table: Table): Primitives => {
     )
   }
 
-  // What is replaced by something expired stays for the sweep, as what expires by itself.
+  // A session replaced with an expired one stays until the sweep, like one that expires by itself.
   const replace: Primitives["replace"] = (token, expected, data, expiry) => {
     const update = sql`UPDATE ${name} SET data = ${encode(data)}, expiry = ${encodeExpiry(expiry)}`
     const condition = sql`token = ${encode(token)} AND data = ${encode(expected)}`
@@ -221,7 +221,7 @@ const makePrimitives = (table: Table): Primitives => {
   return { find, create: makeCreate(table), commit, replace, delete: remove, entries: makeEntries(table) }
 }
 
-/** Deletes what has expired, a page a statement, and says how many rows that were. */
+/** Deletes expired rows, one page per statement, and returns how many. */
 const makeSweep = (table: Table): Effect.Effect<number, SqlError.SqlError> => {
   const { sql, name } = table
   const limit = sql.literal(`LIMIT ${pageSize}`)
@@ -230,8 +230,8 @@ const makeSweep = (table: Table): Effect.Effect<number, SqlError.SqlError> => {
     write(
       table,
       sql.onDialectOrElse({
-        // A row that another server is sweeping or committing is passed over. The array makes PostgreSQL choose the rows
-        // once; it may run a plain subquery again and again, and past its limit.
+        // Skips rows that another server is sweeping or committing. The array makes PostgreSQL choose the rows once; it
+        // may run a plain subquery repeatedly, and exceed its limit.
         pg: () =>
           sql`DELETE FROM ${name} WHERE token = ANY(ARRAY(SELECT token FROM ${name} WHERE expiry < ${now} ${limit} FOR UPDATE SKIP LOCKED))`,
         mysql: () => sql`DELETE FROM ${name} WHERE expiry < ${now} ${limit}`,
@@ -258,7 +258,7 @@ const make = Effect.fnUntraced(function* ({
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const sessions: Table = { sql, name: sql(table) }
 
-  // Servers that start together may all find that there is no table, and all but one then fail to create it.
+  // If several servers start together, all may find no table, and all but one then fail to create it.
   if (createTable) yield* Effect.retry(createTableAndIndex(table), { times: 2 })
 
   const report = (swept: number) => Effect.logDebug(`Session cleanup removed ${swept} expired sessions`)
@@ -279,15 +279,16 @@ const migrationWith = ({
   createTableAndIndex(table)
 
 /**
- * A session store in a table: its layers, which need Effect's `SqlClient` and provide `SessionStore`, and its migration.
+ * A session store in a table: its layers, which need Effect's `SqlClient` and provide `SessionStore`, and its
+ * migration.
  *
- * **When to use**: for several server processes, and for sessions that are to survive a restart, where a database is
- * there anyway.
+ * **When to use**: if you have a database anyway, for several server processes, and for sessions that survive a
+ * restart.
  *
- * **Details**: the store is tested on PostgreSQL. It has statements for SQLite and MySQL too, for which Effect 4 has no
- * driver yet. Those for SQLite are tested through a client that the tests bring along. Those for MySQL were run by hand,
- * on MariaDB, and no test runs them. The table is this on PostgreSQL; on SQLite the types are `BLOB`, `BLOB` and
- * `INTEGER`, on MySQL `VARBINARY(255)`, `LONGBLOB` and `BIGINT`:
+ * **Details**: the store is tested on PostgreSQL. It also has statements for SQLite and MySQL, for which Effect 4 has
+ * no driver yet. Those for SQLite are tested through a client in the tests. Those for MySQL were run by hand, on
+ * MariaDB, and no test runs them. On PostgreSQL, the table is as below. On SQLite the types are `BLOB`, `BLOB` and
+ * `INTEGER`; on MySQL they are `VARBINARY(255)`, `LONGBLOB` and `BIGINT`:
  *
  * ```sql
  * CREATE TABLE sessions (
@@ -298,16 +299,17 @@ const migrationWith = ({
  * CREATE INDEX sessions_expiry ON sessions (expiry);
  * ```
  *
- * Token and data are kept as their UTF-8, since databases disagree on text; on PostgreSQL, `convert_from(data, 'UTF8')`
- * shows it. The expiry counts milliseconds since 1970. `find`, `create`, `commit`, `replace` and `delete` are one
- * statement each, on the primary key, except that `create` takes up to three on MySQL. Effect's `Clock` decides what has
- * expired, so keep the clocks of your servers together. The cleanup deletes 500 rows a statement, passes over rows that
- * others are at work on, and may run on several servers at once; a sweep that fails is logged as a warning, and the next
- * one tries again.
+ * Token and data are stored as UTF-8 bytes, because databases disagree on text. On PostgreSQL,
+ * `convert_from(data, 'UTF8')` shows them. The expiry is in milliseconds since 1970. `find`, `create`, `commit`,
+ * `replace` and `delete` are one statement each, on the primary key, except that `create` takes up to three on MySQL.
+ * Effect's `Clock` decides what has expired, so synchronize the clocks of your servers. The cleanup deletes 500 rows
+ * per statement, skips rows that other servers have locked, and may run on several servers at the same time. A sweep
+ * that fails is logged as a warning, and the next one tries again.
  *
- * **Gotchas**: within `sql.withTransaction` the store takes part in the transaction, and is undone with it. `all` and
- * `entries` read 500 rows a statement: they have each session that is there from beginning to end, and may or may not
- * have one that comes or goes meanwhile. A token may take up to 255 bytes on MySQL and about 2,700 on PostgreSQL.
+ * **Gotchas**: within `sql.withTransaction`, the store takes part in the transaction, and is rolled back with it. `all`
+ * and `entries` read 500 rows per statement: they include each session that exists from beginning to end, and may or
+ * may not include one that begins or ends in the meantime. A token may take up to 255 bytes on MySQL and about 2,700 on
+ * PostgreSQL.
  *
  * **Errors**: every operation can fail with a `SessionStoreError` whose `cause` is a `SqlError`.
  *
@@ -323,18 +325,18 @@ const migrationWith = ({
  */
 export const SqlStore: {
   /**
-   * Provides `SessionStore` from the table `sessions`, which is created where it is missing, with a cleanup every five
+   * Provides `SessionStore` from the table `sessions`, which is created if it is missing, with a cleanup every five
    * minutes.
    *
-   * **Errors**: the layer fails with a `SqlError` where the table is missing and cannot be created.
+   * **Errors**: the layer fails with a `SqlError` if the table is missing and cannot be created.
    */
   readonly layer: Layer.Layer<SessionStore, SqlError.SqlError, SqlClient.SqlClient>
 
   /**
-   * Provides `SessionStore` from the table, and with the cleanup, that the options say.
+   * Provides `SessionStore` with the table and the cleanup interval of the options.
    *
-   * **Errors**: the layer fails with a `SqlError` where the table is to be created and cannot be; it dies with a
-   * `TypeError` that names the value where the cleanup interval is no duration at all.
+   * **Errors**: the layer fails with a `SqlError` if the table is to be created and cannot be. It dies with a
+   * `TypeError` that names the value if the cleanup interval is not a duration.
    *
    * @example
    * ```ts
@@ -346,12 +348,11 @@ export const SqlStore: {
   readonly layerWith: (options?: SqlStoreOptions) => Layer.Layer<SessionStore, SqlError.SqlError, SqlClient.SqlClient>
 
   /**
-   * Creates the table `sessions` and its index where there is no such table.
+   * Creates the table `sessions` and its index if they do not exist.
    *
-   * **When to use**: as one of the migrations of an application that runs its own, beside a store with
-   * `createTable: false`.
+   * **When to use**: as one of your own migrations, together with `createTable: false`.
    *
-   * **Errors**: fails with a `SqlError` where the database does not let it.
+   * **Errors**: fails with a `SqlError` if the database does not allow it.
    *
    * @example
    * ```ts
@@ -366,7 +367,7 @@ export const SqlStore: {
   readonly migration: Effect.Effect<void, SqlError.SqlError, SqlClient.SqlClient>
 
   /**
-   * Creates the given table and its index where there is no such table; see {@link SqlStore.migration}.
+   * Creates the given table and its index if they do not exist; see {@link SqlStore.migration}.
    */
   readonly migrationWith: (
     options?: Pick<SqlStoreOptions, "table">

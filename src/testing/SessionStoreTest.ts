@@ -1,7 +1,7 @@
 /**
  * The contract of `SessionStore` as a suite of tests, for every store to run, with any test runner.
  *
- * {@link suite} holds a store to the contract. {@link indexes} holds what the indexes of a session class promise to it.
+ * {@link suite} tests the contract of a store. {@link indexes} tests the indexes of a session class on it.
  *
  * @module
  */
@@ -29,7 +29,7 @@ const isSurrogate = (codePoint: number): boolean => codePoint >= 0xd800 && codeP
 
 const oneMegabyte = "\ufeff\u{1F36A}é\u0000x".repeat(175_000).slice(0, 1_048_576)
 
-/** Text that has been changed on its way by one system or another. */
+/** Text that some systems change on the way. */
 const texts: Readonly<Record<string, string>> = {
   "empty text": "",
   "a NUL": "\u0000",
@@ -54,10 +54,10 @@ const texts: Readonly<Record<string, string>> = {
 
 const notText = ["\ud800", "a\udfffb", "\udc00\ud800"]
 
-/** What databases take for lone surrogates in UTF-8. */
+/** What databases turn lone surrogates into. */
 const replacements = ["\ufffd", "a\ufffdb", "\ufffd\ufffd"]
 
-// Tokens that a cookie may bring: the store has to take them for what they are, names it does not know.
+// Tokens that a cookie may contain. To the store they are simply unknown.
 const oddTokens = [
   ...["", " ", "\u0000", "\u0000a", "a", "A", "a ", " a", "a\u0000", "a b"],
   ...["ü", "u\u0308", "ß", "ss", "\u212a", "K", "\ufeff", "\ufeffa", "\ufffd", "\uffff", "\u{1F36A}", "\u{10ffff}"],
@@ -72,17 +72,17 @@ const reads = [
   ["entries", entriesOf]
 ] as const
 
-/** Commits 3,000 sessions, more than a store reads at a time. */
+/** Commits 3,000 sessions, more than a store reads in one batch. */
 const commitMany = (store: Store, expiry: (i: number) => DateTime.DateTime) =>
   Effect.forEach(range(3_000), (i) => store.commit(`token ${i}`, `data ${i}`, expiry(i)), {
     concurrency: 10,
     discard: true
   })
 
-// A fiber loses a round only to another that wins it, and no test has more rounds than this.
+// A fiber loses a round only if another wins it, and no test has more rounds than this.
 const mostRounds = 1_000
 
-/** Adds one to the number in a session: finds, changes and replaces it until no one else was faster. */
+/** Adds one to the number in a session: finds, changes and replaces it until no other fiber was faster. */
 const increment = Effect.fnUntraced(function* (store: Store, token: string, expiry: DateTime.DateTime) {
   for (let round = 0; round < mostRounds; round++) {
     const found = Option.getOrThrow(yield* store.find(token))
@@ -92,7 +92,7 @@ const increment = Effect.fnUntraced(function* (store: Store, token: string, expi
   throw new Error("replace says no though nobody else was faster")
 })
 
-/** Runs an effect 32 times at once and says which of them answered `true`. */
+/** Runs an effect 32 times concurrently, and returns which of them returned `true`. */
 const race = (effect: (i: number) => Effect.Effect<boolean, unknown>) =>
   Effect.filter(range(32), (i) => Effect.andThen(Effect.yieldNow, effect(i)), { concurrency: "unbounded" })
 
@@ -335,7 +335,7 @@ const testExpiry = (test: Test) => {
   const tokens = ["committed", "created", "refused", "prolonged", "replaced", "shortened"]
   const sorted = (items: Iterable<string>) => [...items].sort()
 
-  /** The sessions that are active, by every way to read them. */
+  /** The active sessions, read in every possible way. */
   const activeIn = Effect.fnUntraced(function* (store: Store) {
     const found = sorted(yield* Effect.filter(tokens, (token) => Effect.map(store.find(token), Option.isSome)))
     for (const [, read] of reads) assertEqual(sorted(HashMap.keys(yield* read(store))), found)
@@ -421,13 +421,12 @@ const testReads = (test: Test) => {
 /**
  * Registers the contract of `SessionStore` as tests of a store.
  *
- * **When to use**: in the tests of a store of your own. A store that passes can take the place of any other. Run
- * {@link indexes} beside it.
+ * **When to use**: in the tests of your own store. A store that passes can replace any other. Also run {@link indexes}.
  *
- * **Details**: each test has a title that begins with the name, and builds the layer anew, which has to provide an empty
- * store. With `it.effect` of `@effect/vitest`, the tests adjust its `TestClock`. Take `it.live` for a store that follows
- * the clock of another machine: then one test waits for a second to pass, and the two clocks may differ by a tenth of
- * it. Any other runner does as well, see {@link Tester}.
+ * **Details**: each test has a title that begins with the name, and builds the layer again, which has to provide an
+ * empty store. With `it.effect` of `@effect/vitest`, the tests adjust its `TestClock`. Use `it.live` for a store that
+ * follows the clock of another machine: then one test waits for a second, and the two clocks may differ by a tenth of a
+ * second. Other runners work too, see {@link Tester}.
  *
  * @example
  * ```ts

@@ -1,5 +1,5 @@
 /**
- * What the suites of tests assert with, under any test runner and any clock.
+ * The assertions of the test suites, for any test runner and any clock.
  */
 import { Clock, Effect, Equal, Formatter } from "effect"
 

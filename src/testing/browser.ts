@@ -1,5 +1,5 @@
 /**
- * A browser for tests: an HTTP client with a cookie jar, over routes that no server serves.
+ * A browser for tests: an HTTP client with a cookie jar, over routes, without a server.
  */
 import { Clock, type Context, Effect, type Layer, Ref, type Scope } from "effect"
 import {
@@ -16,7 +16,7 @@ import {
 } from "effect/http"
 
 /**
- * What a test does with a browser: an `HttpClient` of Effect, with a cookie jar and what belongs to it.
+ * A browser for tests: an `HttpClient` of Effect with a cookie jar.
  *
  * @example
  * ```ts
@@ -31,16 +31,19 @@ import {
  * ```
  */
 export interface Browser extends HttpClient.HttpClient {
-  /** Posts a form, as a page of the site does. The fields are URL-encoded. */
+  /** Posts a form, like a page of the site. The fields are URL-encoded. */
   readonly submit: (
     path: string,
     fields?: Readonly<Record<string, string>>
   ) => Effect.Effect<HttpClientResponse.HttpClientResponse, HttpClientError.HttpClientError>
 
-  /** The cookies that the browser has, without those that have expired by the `Clock`. */
+  /** The cookies of the browser, without those that have expired by the `Clock`. */
   readonly cookies: Effect.Effect<ReadonlyArray<Cookies.Cookie>>
 
-  /** The jar itself, to plant or steal a cookie. It may hold cookies that have expired, which are never sent. */
+  /**
+   * The cookie jar, to plant or steal a cookie. It may hold expired cookies, which are never sent. A cookie that you make
+   * yourself needs a `domain`, such as `localhost`. To send one with a single request, set the header `cookie`.
+   */
   readonly jar: Ref.Ref<ReadonlyArray<Cookies.Cookie>>
 
   /** Closes the browser and opens it again: it forgets the cookies that have no expiry. */
@@ -51,19 +54,19 @@ export interface Browser extends HttpClient.HttpClient {
 }
 
 /**
- * How a browser is set up.
+ * The options of a browser.
  */
 export interface BrowserOptions {
-  /** Where the site is, as far as the browser knows. Default: `"https://localhost"`. */
+  /** The origin of the site. Default: `"https://localhost"`. */
   readonly origin?: string | undefined
 }
 
 const localhost = /^(.+\.)?localhost$|^127\.\d+\.\d+\.\d+$|^\[::1\]$/
 
-/** Whether a browser takes the connection for secure: over HTTPS, and to this machine. */
+/** Whether a browser treats the connection as secure: over HTTPS, or to this machine. */
 const isSecure = ({ hostname, protocol }: URL): boolean => protocol === "https:" || localhost.test(hostname)
 
-/** Whether a browser keeps a cookie that the site sets. Which domain it may name is decided when it is stored. */
+/** Whether a browser accepts a cookie from the site. The domain is checked when the cookie is stored. */
 const isKept = ({ name, options = {} }: Cookies.Cookie, url: URL): boolean => {
   const { domain, partitioned = false, path, sameSite, secure = false } = options
   if (secure) {
@@ -77,7 +80,10 @@ const isCurrent =
   ({ options }: Cookies.Cookie): boolean =>
     options?.expires === undefined || options.expires.getTime() > now
 
-/** Which cookies go with a request of a page of another site: none, or for a link those that are not `Strict`. */
+/**
+ * Whether a cookie is sent with a request from a page of another site: no `Lax` or `Strict` cookie, except `Lax` with a
+ * link.
+ */
 const isSentAcrossSites = (isLink: boolean, { options }: Cookies.Cookie): boolean =>
   options?.sameSite === "none" || (isLink && options?.sameSite !== "strict")
 
@@ -95,7 +101,7 @@ const toCookieHeader = (
   return Cookies.toRequestCookieHeader(allowed, seen.href, now)
 }
 
-/** Adds what a browser says of itself, unless the test says otherwise. */
+/** Adds the headers of a browser, unless the test sets them. */
 const withHeaders = (request: HttpClientRequest.HttpClientRequest, url: URL, cookie: string | undefined) => {
   const headers: Record<string, string> = {}
   if (isSecure(url)) headers["sec-fetch-site"] = "same-origin"
@@ -128,7 +134,7 @@ const makeBrowser = (handler: Handler, origin: string): Effect.Effect<Browser> =
           new HttpClientError.HttpClientError({ reason: new HttpClientError.TransportError({ request, cause }) })
       })
       const now = yield* Clock.currentTimeMillis
-      // One by one: two that differ in their path may have one name.
+      // One at a time, because two cookies with different paths may have the same name.
       for (const line of response.headers.getSetCookie()) {
         const set = Cookies.fromSetCookie(line)
         if (Object.values(set.cookies).every((each) => isKept(each, url))) {
@@ -141,7 +147,7 @@ const makeBrowser = (handler: Handler, origin: string): Effect.Effect<Browser> =
     const resolve = (request: HttpClientRequest.HttpClientRequest) =>
       URL.canParse(request.url) ? request : HttpClientRequest.setUrl(request, new URL(request.url, origin).href)
     const { postprocess } = HttpClient.make(send)
-    // Last, after what others made of the request, such as a client with a base URL of its own.
+    // Last, after other changes to the request, such as those of a client with its own base URL.
     const client = HttpClient.makeWith<HttpClientError.HttpClientError, never, HttpClientError.HttpClientError, never>(
       (request) => postprocess(Effect.map(request, resolve)),
       Effect.succeed
@@ -160,7 +166,7 @@ const makeBrowser = (handler: Handler, origin: string): Effect.Effect<Browser> =
     })
   })
 
-/** What routes need from the test: everything that a request does not bring. */
+/** What routes need from the test: everything that does not come with a request. */
 export type Requires<R> =
   | Exclude<HttpRouter.Request.Without<R>, HttpRouter.HttpRouter>
   | Exclude<
@@ -171,19 +177,27 @@ export type Requires<R> =
 /**
  * Opens a browser on routes: an HTTP client that keeps cookies as a browser does. No server runs.
  *
- * **When to use**: to test what a user does over several requests, such as to log in, come back, log out and let a
- * session expire. To test one handler, {@link layer} is less work.
+ * **When to use**: to test what a user does over several requests, such as logging in, coming back, logging out and
+ * letting a session expire. To test one handler, {@link layer} is less work.
  *
- * **Details**: the routes use the services of the test: its store, and its clock, so that `TestClock.adjust` lets
- * sessions and cookies expire. `another` opens further browsers on the same site, for a second device or a second user.
+ * **Details**: the routes use the services of the test: its store, and its clock, so `TestClock.adjust` lets sessions
+ * and cookies expire. `another` opens more browsers on the same site, for a second device or a second user.
  *
- * A cookie goes back to the paths and domains that it is for. `Secure`, `__Host-`, `__Secure-` and `SameSite` mean what
- * they mean in Chromium: `http://localhost` counts as secure, any other `http:` does not. A request says that it comes
- * from a page of the site; to send one from another site, set the header `sec-fetch-site: cross-site`. The browser then
- * keeps `Strict` cookies back, and also `Lax` ones if it is not a GET.
+ * A cookie is sent to its paths and domains only. `Secure`, `__Host-`, `__Secure-` and `SameSite` work as in Chromium:
+ * `http://localhost` counts as secure, any other `http:` does not. By default, a request comes from a page of the site.
+ * To send one from another site, set the header `sec-fetch-site: cross-site`. The browser then withholds `Strict`
+ * cookies, and also `Lax` ones if the request is not a GET.
+ *
+<<<<<<< HEAD
+ * **Gotchas**: the browser returns a redirect and does not follow it. To follow redirects, use
+ * `HttpClient.followRedirects(browser)`. It has no list of public suffixes, and runs no scripts.
+=======
+ * The `cookies` of a response are those that it sets. For the lines of `Set-Cookie` as they stand, ask
+ * `HttpClientResponse.toWeb(response)` for its headers.
  *
  * **Gotchas**: a redirect is returned and not followed; for that, use `HttpClient.followRedirects(browser)`. It knows no
  * list of public suffixes, and runs no scripts.
+>>>>>>> 436bda4ed20520e1e11dbabdc1b758f5c6425f06
  *
  * @example
  * ```ts
@@ -224,7 +238,7 @@ export const browser = Effect.fnUntraced(function* <E, R>(
 ): Effect.fn.Return<Browser, HttpRouter.Request.Without<E>, Requires<R> | Scope.Scope> {
   const context = yield* Effect.context<Requires<R>>()
   const app = yield* HttpRouter.toHttpEffect(routes)
-  // The compiler does not see that what a route requires is in the context or comes with the request.
+  // The compiler cannot see that everything a route requires is in the context or comes with the request.
   const handler = HttpEffect.toWebHandlerWith<never, OfRequest>(context)(app as unknown as AppOfRequests)
   return yield* makeBrowser(handler, options?.origin ?? "https://localhost")
 })

@@ -1,5 +1,5 @@
 /**
- * What tests need: a session for a handler, and the contract of `SessionStore` as a suite.
+ * Test support: a session for a handler, a browser with cookies, and the contract of `SessionStore` as a suite.
  *
  * @module effect-sessions/testing
  */

@@ -1,6 +1,6 @@
 /**
- * What the indexes of a session class promise, as tests of a store: two servers on the same data, and everything that can
- * be under way on one of them while the other ends the sessions of a user.
+ * The tests of indexes on a store: two servers on the same data, and everything that can be in progress on one of them
+ * while the other ends the sessions of a user.
  */
 import { Context, DateTime, Effect, HashMap, Layer, Logger, Option, Redacted, Schema, type Scope, Stream } from "effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -23,11 +23,11 @@ const options = {
   maxSessions: { user: 5 }
 }
 
-// A class keeps its own commits in order. Two of one key are what two processes have.
+// A class orders its own commits, so two classes with one key act like two processes.
 class Here extends Service<Here>()(key, options) {}
 class There extends Service<There>()(key, options) {}
 
-/** The class of another version, whose sessions do not decode by the schema of this one. */
+/** The class of another version, whose sessions do not decode with the schema of this one. */
 class Older extends Service<Older>()(key, {
   schema: Schema.Struct({ user: Schema.String }),
   initial: () => ({ user: "" }),
@@ -57,7 +57,7 @@ const serverOf = (sessions: Sessions, store: SessionStore["Service"]) => {
     userOf: (token: Token) => Effect.flatMap(open(token), userIn),
     destroyAllOf: (user: string, except?: Session.Session<Account>) =>
       run(sessions.destroyAllOf("user", user, { except })),
-    /** A session whose user has logged in, in a request that is not over yet. */
+    /** A session whose user has logged in, in a request that is still running. */
     beginLogIn: (user: string, device: string) => Effect.tap(open(), (session) => session.set({ user, device }))
   }
 }
@@ -70,7 +70,7 @@ interface Servers {
   readonly there: Server
 }
 
-/** The token that a commit hands out, if the session has not ended. */
+/** The token that a commit returns, if the session has not ended. */
 const tokenOf = (session: Session.Session<Account>) =>
   Effect.map(
     session.commit,
@@ -93,7 +93,7 @@ const moment = Effect.flatMap(isTestClock, (isTest) =>
   isTest ? TestClock.adjust("5 millis") : Effect.sleep("5 millis")
 )
 
-/** Whoever loses a compare-and-set waits for a moment, which passes under any clock. */
+/** A commit that loses a compare-and-set waits a moment. This lets the moment pass, under any clock. */
 const passing = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.flatMap(isTestClock, (isTest) =>
     isTest
@@ -104,7 +104,7 @@ const passing = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
 const atOnce = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>): Effect.Effect<ReadonlyArray<A>, E> =>
   passing(Effect.all(effects, { concurrency: "unbounded" }))
 
-/** A store before one of whose operations something else happens, all of it: the n-th after `count`. */
+/** A store that runs `meanwhile` to its end before one operation: the n-th after `count`. */
 const storeWith = (store: SessionStore["Service"], n: number, meanwhile: Effect.Effect<unknown, unknown>) => {
   let left = Number.POSITIVE_INFINITY
   const within =
@@ -282,7 +282,7 @@ const testRevocation = (test: Test) => {
   })
 }
 
-/** What may be under way when all sessions of a user end: begun on a server, and what is left of it. */
+/** What may be in progress when all sessions of a user end: each begins on a server, and returns the rest. */
 const underWay: Readonly<
   Record<string, (server: Server, token: Token) => Effect.Effect<Session.Session<Account>, unknown>>
 > = {
@@ -385,7 +385,7 @@ const testMaxSessions = (test: Test) => {
 }
 
 const testUndecodable = (test: Test) => {
-  /** Logs in by the class of the other version, and returns the key of the session. */
+  /** Logs in with the class of the other version, and returns the key of the session. */
   const logInOlder = Effect.fnUntraced(function* (server: Server) {
     const session = yield* Effect.provideService(Older.open(), SessionStore, server.store)
     yield* session.set({ user: "ada" })
@@ -414,7 +414,10 @@ const testUndecodable = (test: Test) => {
   })
 }
 
-/** Two services of a store on the same data, if the author says how to build them, else one twice. */
+/**
+ * Two services of a store on the same data, if the caller passes a function to build them; otherwise the same one
+ * twice.
+ */
 const storesOf = Effect.fnUntraced(function* <E, R>(
   layer: Layer.Layer<SessionStore, E, R> | ((name: string) => Layer.Layer<SessionStore, E, R>)
 ): Effect.fn.Return<readonly [SessionStore["Service"], SessionStore["Service"]], E, R | Scope.Scope> {
@@ -429,16 +432,16 @@ const storesOf = Effect.fnUntraced(function* <E, R>(
 })
 
 /**
- * Registers what the indexes of a session class promise as tests on a store: `sessionsOf`, `destroyAllOf`, `byId` and
- * `maxSessions`, with two servers on the same data.
+ * Registers tests of the indexes of a session class on a store: `sessionsOf`, `destroyAllOf`, `byId` and `maxSessions`,
+ * with two servers on the same data.
  *
- * **When to use**: beside {@link suite}, in the tests of a store of your own. Indexes need nothing of a store but the
- * contract; these tests show that they hold on yours, whatever is under way on two servers at once.
+ * **When to use**: together with {@link suite}, in the tests of your own store. Indexes need only the contract of a
+ * store. These tests show that they work on yours, whatever is in progress on two servers.
  *
- * **Details**: each test has a title that begins with the name, and builds the layer anew, which has to provide an empty
- * store. If a store is shared between processes, pass a function instead. It is called twice in each test with the same
- * new name, of lower-case letters, digits and `_`, and returns the layer of a store that keeps its data under that name:
- * in a table, under a prefix, in a file. The two stores are those of two servers. With a layer, the two servers have one
+ * **Details**: each test has a title that begins with the name, and builds the layer again, which has to provide an
+ * empty store. If processes can share the store, pass a function instead. Each test calls it twice with the same new
+ * name, of lower-case letters, digits and `_`. It returns the layer of a store that keeps its data under that name: in
+ * a table, under a prefix, or in a file. The two stores act as two servers. With a layer, the two servers use one
  * store. For the tester, see {@link suite}.
  *
  * @example

@@ -1,9 +1,9 @@
 import type { Effect } from "effect"
 
 /**
- * What registers a test with a test runner, under a title. The `it.effect` and `it.live` of `@effect/vitest` do.
+ * Registers a test with a test runner, under a title. `it.effect` and `it.live` of `@effect/vitest` fit.
  *
- * **When to use**: to run the suite with another runner. The body fails, or dies, if the test fails. It takes a few
+ * **When to use**: to run the suite with another runner. If the test fails, the body fails or dies. A test takes a few
  * seconds on a slow server.
  *
  * @example

@@ -1,20 +1,20 @@
 /**
- * A session in memory, as one string: eight characters that are the bytes of its expiry, then its data.
+ * A session in memory, as one string: eight characters for the bytes of its expiry, then its data.
  *
- * An object with both in it would be three places in memory a session, an object, a boxed number and a string. Measured
- * with 256 characters a session, it takes 48 bytes more. The expiry stands in front, next to the length of the string,
- * so that a look at it touches one place in memory.
+ * An object with both fields would need three allocations per session: the object, a boxed number and a string.
+ * Measured with 256 characters per session, that takes 48 bytes more. The expiry comes first, next to the length of the
+ * string, so checking it touches one place in memory.
  *
- * The string is built anew, and flat. V8 keeps a slice of a string as a reference to the whole of it: kept as it came,
- * data that was cut out of a request body would keep that body in memory for as long as the session lives.
+ * The string is a flat copy. V8 stores a slice of a string as a reference to the whole string, so data cut out of a
+ * request body would keep that body in memory for as long as the session lives.
  */
 
-/** Eight characters of the expiry, below 256 each, and the data. */
+/** Eight characters of the expiry, each below 256, then the data. */
 export type Entry = string
 
 const expiryLength = 8
 
-// The place where an expiry is made of its bytes, so that none has to be allocated for it.
+// Shared scratch space to convert an expiry to and from its bytes without an allocation.
 const bytes = new DataView(new ArrayBuffer(expiryLength))
 
 const byte = (index: number): number => bytes.getUint8(index)
@@ -31,7 +31,7 @@ const word = (entry: Entry, index: number): number =>
   (entry.charCodeAt(index + 2) << 8) |
   entry.charCodeAt(index + 3)
 
-/** The instant after which the session is expired, in milliseconds. */
+/** The time after which the session is expired, in epoch milliseconds. */
 export const expiryOf = (entry: Entry): number => {
   bytes.setInt32(0, word(entry, 0))
   bytes.setInt32(4, word(entry, 4))
@@ -46,5 +46,5 @@ export const dataOf = (entry: Entry): string => entry.slice(expiryLength)
 export const hasData = (entry: Entry, data: string): boolean =>
   entry.length === data.length + expiryLength && entry.endsWith(data)
 
-/** An equal string that keeps no other in memory. */
+/** A flat copy, which keeps no other string in memory. */
 export const flat = (text: string): string => [text.slice(0, 1), text.slice(1)].join("")

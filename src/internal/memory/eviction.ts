@@ -1,10 +1,12 @@
 /**
- * The bound on a store in memory: which session goes when a new one is one too many, and who hears of it.
+ * The limit on the sessions of a store in memory: which session is evicted when the store is full, and how that is
+ * reported.
  *
- * A hand walks a snapshot of the store, and takes a new snapshot when it is through. Each eviction has it draw a few
- * sessions; of all that were drawn, the sixteen that expire soonest stay candidates, and the first of them goes, so an
- * expired one first. That needs no second index, and takes the same time however many sessions there are. The order of
- * hashes has nothing to do with time, so a few in a row are as good a sample as a few at random.
+ * A hand walks a snapshot of the store, and takes a new snapshot when it reaches the end. Each eviction draws a few
+ * sessions from the hand. Of all sessions drawn, the sixteen that expire soonest stay candidates, and the first of them
+ * is evicted, so an expired one if there is one. This needs no second index, and takes the same time however many
+ * sessions there are. The order of hashes is unrelated to time, so a few sessions in a row are as good a sample as a
+ * few at random.
  */
 import { Clock, Effect, Formatter, HashMap, Metric, Option } from "effect"
 import { sessionsSwept } from "../cleanup.ts"
@@ -18,17 +20,19 @@ interface Candidate {
   readonly expiry: number
 }
 
-/** One for each store. All but the capacity changes. */
+/** The eviction state of one store. Everything but the capacity changes. */
 export interface Bound {
   readonly capacity: number
-  /** The hand: a snapshot, and how far it was walked. The snapshot stays in memory until the hand is through with it. */
+  /**
+   * The hand: a snapshot, and how far it has been walked. The snapshot stays in memory until the hand reaches its end.
+   */
   hand: Iterator<TokenMap.Item>
-  /** Those drawn that expire soonest, the soonest last. */
+  /** The drawn sessions that expire soonest, the soonest last. */
   candidates: Array<Candidate>
-  /** Sessions that had to go since the last report: active ones and expired ones. */
+  /** Evicted since the last report: active sessions and expired ones. */
   active: number
   expired: number
-  /** When a warning was last written. */
+  /** When the last warning was logged. */
   warned: number
 }
 
@@ -38,8 +42,8 @@ const sessionsEvicted = Metric.counter("sessions_evicted", {
 })
 
 /**
- * None if the capacity is `Infinity`. Dies with a `TypeError` that names store and value if it is not a positive integer
- * either.
+ * `undefined` if the capacity is `Infinity`. If it is not a positive integer either, dies with a `TypeError` that names
+ * the store and the value.
  */
 export const makeBound = (store: string, capacity: number): Effect.Effect<Bound | undefined> => {
   if (capacity === Number.POSITIVE_INFINITY) return Effect.undefined
@@ -57,10 +61,10 @@ export const makeBound = (store: string, capacity: number): Effect.Effect<Bound 
 
 const mostCandidates = 16
 
-/** How many each eviction draws, once there are candidates. */
+/** How many sessions an eviction draws if the list of candidates is full. */
 const fewDraws = 4
 
-// If most sessions of a snapshot are gone, as after a sweep, give it up and take a new one.
+// If most sessions of a snapshot are gone, as after a sweep, take a new snapshot.
 const mostMisses = 64
 
 /** In milliseconds. */
@@ -83,10 +87,10 @@ const draw = (self: Bound, sessions: TokenMap.TokenMap): void => {
 }
 
 /**
- * The session that has to go. There has to be one.
+ * The session to evict. The store must not be empty.
  *
- * Only what would go is looked up in the store as it is now: if it is gone, the next candidate takes its place; if it was
- * written since the snapshot, its new expiry counts.
+ * Only the first candidate is looked up in the current store. If it is gone, the next candidate takes its place. If it
+ * was written since the snapshot, its new expiry counts.
  */
 const choose = (self: Bound, sessions: TokenMap.TokenMap, hash: TokenMap.Hash): Candidate => {
   const { candidates } = self
@@ -105,7 +109,7 @@ const choose = (self: Bound, sessions: TokenMap.TokenMap, hash: TokenMap.Hash): 
   }
 }
 
-/** The token of the session that has to go, which is counted. */
+/** Chooses the session to evict, counts it, and returns its token. */
 export const evict = (self: Bound, sessions: TokenMap.TokenMap, hash: TokenMap.Hash, now: number): string => {
   const { entry, token } = choose(self, sessions, hash)
   if (Entry.isActive(entry, now)) self.active++
@@ -113,9 +117,9 @@ export const evict = (self: Bound, sessions: TokenMap.TokenMap, hash: TokenMap.H
   return token
 }
 
-/** Counts in the metrics what had to go, and warns if active sessions had to. */
+/** Counts the evicted sessions in the metrics, and warns if any were active. */
 export const report = (self: Bound): Effect.Effect<void> =>
-  // In one step of the fiber: every new session of a flood comes by.
+  // In one step of the fiber, because every new session of a flood runs it.
   Effect.withFiber((fiber) => {
     const { active, expired } = self
     self.active = 0
@@ -126,7 +130,7 @@ export const report = (self: Bound): Effect.Effect<void> =>
     const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
     if (now - self.warned < warningInterval) return Effect.void
     self.warned = now
-    // A logger that throws must not fail the commit, which has been done.
+    // A logger that throws must not fail the commit, which has already happened.
     return Effect.catchDefect(
       Effect.logWarning(
         `The session store is full: it evicts active sessions so as to hold no more than ${self.capacity}`

@@ -1,9 +1,9 @@
 /**
- * A persistent map of tokens to entries, under a hash that nobody outside can foresee.
+ * A persistent map of tokens to entries, with a hash function that a client cannot predict.
  *
- * Effect's hash of a string is a fixed function, so that a client who chooses tokens can choose thousands that collide,
- * and each of them costs a look at all others. This one depends on random numbers of each store's own. Its two lanes
- * run side by side in the processor: it takes no longer than Effect's.
+ * Effect's string hash is a fixed function. A client that chooses tokens can choose thousands that collide, and each of
+ * them costs a look at all the others. This hash depends on random numbers that each store draws for itself. Its two
+ * lanes run in parallel in the processor, so it takes no longer than Effect's.
  */
 import { HashMap, Option } from "effect"
 import * as Entry from "./entry.ts"
@@ -12,7 +12,7 @@ export type TokenMap = HashMap.HashMap<string, Entry.Entry>
 
 export type Item = readonly [token: string, entry: Entry.Entry]
 
-/** The hash of a token, in 31 bits, the most that every engine keeps without a box. */
+/** The hash of a token, in 31 bits: the most that every engine stores without boxing. */
 export type Hash = (token: string) => number
 
 export const makeHash = (): Hash => {
@@ -35,7 +35,7 @@ export const makeHash = (): Hash => {
 export const get = (self: TokenMap, hash: Hash, token: string): Option.Option<Entry.Entry> =>
   HashMap.getHash(self, token, hash(token))
 
-/** Adds or overwrites. The token is copied, for it may be a slice of a header; see `entry`. */
+/** Adds or overwrites. The token is copied because it may be a slice of a header; see `entry`. */
 export const set = (self: TokenMap, hash: Hash, token: string, entry: Entry.Entry): TokenMap =>
   HashMap.modifyHash(self, Entry.flat(token), hash(token), () => Option.some(entry))
 
