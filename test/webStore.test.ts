@@ -26,7 +26,7 @@ const start = (environment: Record<string, string>) =>
     ({ dispose }) => Effect.promise(dispose)
   )
 
-/** Logs in, starts the application anew and says whether the account page still opens. */
+/** Logs in, restarts the application, and returns whether the account page still opens. */
 const survivesRestart = Effect.fnUntraced(function* (environment: Record<string, string>) {
   const cookie = yield* Effect.scoped(
     Effect.gen(function* () {
