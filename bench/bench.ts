@@ -63,7 +63,7 @@ const storePlans = (built: string, part: Exclude<Part, HttpPart | "scale">, sess
       measure: measureByScript(subject, built, [part, subject, `${sessions}`])
     }))
 
-/** MemStore alone, of sizes that fit into the memory of this machine. */
+/** MemStore beside what it is built on, of sizes that fit into the memory of this machine. */
 const scalePlans = Effect.fnUntraced(function* (built: string, sizes: ReadonlyArray<number>) {
   const gibibytes = (mebibytes: number) => `${(mebibytes / 1024).toFixed(1)} GiB`
   const available = process.availableMemory() / 2 ** 20
@@ -73,14 +73,16 @@ const scalePlans = Effect.fnUntraced(function* (built: string, sizes: ReadonlyAr
       `${size} sessions are left out: they may need ${gibibytes(mebibytesFor(size))}, and ${gibibytes(available)} are free`
     )
   }
-  return sizes.filter(fits).map((size) => ({
-    part: "scale" as const,
-    subject: "MemStore",
-    sessions: size,
-    measure: measureByScript("MemStore", built, ["scale", "MemStore", `${size}`], {
-      mebibytes: Math.max(2048, mebibytesFor(size))
-    })
-  }))
+  return sizes.filter(fits).flatMap((size) =>
+    ["MemStore", "Effect HashMap"].map((subject) => ({
+      part: "scale" as const,
+      subject,
+      sessions: size,
+      measure: measureByScript(subject, built, ["scale", subject, `${size}`], {
+        mebibytes: Math.max(2048, mebibytesFor(size))
+      })
+    }))
+  )
 })
 
 interface Plan<E, R> {

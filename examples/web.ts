@@ -1,7 +1,8 @@
 /**
  * A small web application with sessions. Run `npm start`, and open the address that it prints.
  *
- * What it does stands in web/Routes.ts, what it looks like in web/Pages.ts, where it keeps sessions in web/Store.ts.
+ * Each page is a file in web/: LogIn.ts, Counter.ts, Devices.ts, LogOut.ts. The session that they share is in
+ * web/UserSession.ts, and where it is kept in web/Store.ts.
  */
 import { createServer } from "node:http"
 import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Layer, Option, Ref, Schema, Stream } from "effect"
-import { HttpClient, HttpClientResponse, HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { Cookies, HttpClient, HttpClientResponse, HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import { MemStore, Session } from "effect-sessions"
 import { HttpSession } from "effect-sessions/http"
@@ -122,6 +122,25 @@ describe("SessionTest", () => {
         yield* Ref.set(thief.jar, yield* Ref.get(victim.jar))
         assert.strictEqual(yield* textOf(thief.get("/count")), "2")
       }).pipe(Effect.provide(memory))
+    )
+
+    it.effect("lets a cookie be planted that the test made, for a domain", () =>
+      Effect.gen(function* () {
+        const browser = yield* SessionTest.browser(Echo)
+        const planted = Cookies.makeCookieUnsafe("a", "1", { domain: "localhost" })
+        yield* Ref.set(browser.jar, [planted, Cookies.makeCookieUnsafe("b", "2")])
+        assert.strictEqual(yield* cookieSentBy(browser.get("/")), "a=1")
+      })
+    )
+
+    it.effect("shows what a response sets, and each line of it", () =>
+      Effect.gen(function* () {
+        const browser = yield* SessionTest.browser(Echo)
+        const response = yield* set(browser, "a=1; Path=/; HttpOnly")
+        assert.strictEqual(response.cookies.cookies.a?.value, "1")
+        const { headers } = Option.getOrThrow(HttpClientResponse.toWeb(response))
+        assert.deepStrictEqual(headers.getSetCookie(), ["a=1; Path=/; HttpOnly"])
+      })
     )
 
     it.effect("posts a form as a page of the site does, which passes the check of other sites", () =>

@@ -12,7 +12,7 @@ import { HttpRouter, HttpServer } from "effect/http"
 import { MemStore } from "effect-sessions"
 import type { Page } from "playwright-core"
 import { Routes } from "../examples/web/Routes.ts"
-import { logIn, messages, openPage, press, seeHeading } from "./browsing.ts"
+import { logIn, messages, openPage, press, seeHeading, seeText } from "./browsing.ts"
 import { hasNoChromium, launch, warnWithoutChromium } from "./chromium.ts"
 import { describeRedis, RedisServer } from "./servers.ts"
 
@@ -61,34 +61,40 @@ const startProcess = Effect.fnUntraced(function* (environment: Record<string, st
   })
 })
 
+const listening = (page: Page) =>
+  Effect.promise(() => page.waitForResponse((response) => response.url().endsWith("/events")))
+
 type Browser = Effect.Success<typeof launch>
 
-/** The account page of a user who has logged in with a new browser; it has begun to listen. */
+/** The counter of a user who has logged in with a new browser, on a page that listens. */
 const device = Effect.fnUntraced(function* (browser: Browser, baseURL: string, name: string, userAgent: string) {
   const context = yield* Effect.promise(() => browser.newContext({ baseURL, userAgent }))
   const page = yield* openPage(context, "/")
-  const isListening = Effect.promise(() => page.waitForResponse((response) => response.url().endsWith("/ended")))
+  const isListening = listening(page)
   yield* Effect.all([isListening, logIn(page, name)], { concurrency: 2 })
   yield* seeHeading(page, `Hello, ${name}`)
   return page
 })
 
-const rows = (page: Page) => page.getByRole("row").filter({ hasNot: page.getByRole("columnheader") })
+const rows = (page: Page) => page.getByRole("listitem")
 
-const devicesOn = (page: Page) =>
-  Effect.promise(async () => {
-    await page.reload()
-    return rows(page).locator("td:first-child").allTextContents()
-  })
+/** Opens the list of devices, and waits until it listens. */
+const openDevices = (page: Page) =>
+  Effect.all([listening(page), Effect.promise(() => page.goto("/devices"))], { concurrency: 2, discard: true })
 
-/** What a page shows immediately, without any interaction. */
-const alertOn = (page: Page, timeout = 20_000) =>
-  Effect.promise(async () => {
-    const alert = page.getByRole("alert")
-    await alert.waitFor({ timeout })
-    // Nothing private is left to see.
-    assert.strictEqual(await page.getByRole("heading").count(), 0)
-    return alert.textContent()
+/** The devices that a page lists. */
+const listed = (page: Page) => Effect.promise(() => rows(page).locator("p:first-child").allTextContents())
+
+const devicesOn = (page: Page) => Effect.andThen(openDevices(page), listed(page))
+
+/** The message of an open page after it has navigated by itself. */
+const farewellOn = (page: Page, timeout = 20_000) =>
+  Effect.gen(function* () {
+    yield* Effect.promise(() => page.waitForURL(/[/]logged-out[?]/, { timeout }))
+    yield* seeHeading(page, "Logged out")
+    const [message, ...others] = yield* messages(page)
+    assert.lengthOf(others, 0)
+    return message
   })
 
 const loggedOut = "You were logged out on another page or device."
@@ -113,13 +119,14 @@ describe.skipIf(hasNoChromium)("the devices of a user", { timeout: 120_000 }, ()
       ]
       yield* devicesOn(laptop)
       yield* Effect.promise(() => rows(laptop).nth(1).getByRole("button").click())
-      assert.strictEqual(yield* alertOn(phone, 1_000), loggedOut)
-      yield* Effect.promise(() => phone.getByRole("link").click())
+      yield* seeText(laptop, "Logged out: Phone.")
+      assert.strictEqual(yield* farewellOn(phone, 1_000), loggedOut)
+      yield* Effect.promise(() => phone.getByRole("link", { name: "Log in again" }).click())
       yield* seeHeading(phone, "Log in")
       assert.deepStrictEqual(yield* devicesOn(laptop), ["Laptop (this one)"])
       // To log out this one is to log out.
       yield* Effect.promise(() => rows(laptop).nth(0).getByRole("button").click())
-      yield* seeHeading(laptop, "Log in")
+      yield* seeHeading(laptop, "Logged out")
     })
   )
 
@@ -127,6 +134,7 @@ describe.skipIf(hasNoChromium)("the devices of a user", { timeout: 120_000 }, ()
     Effect.gen(function* () {
       const [browser, url] = [yield* launch, yield* startServer]
       const [ada, eve] = [yield* device(browser, url, "Ada", "Laptop"), yield* device(browser, url, "Eve", "Phone")]
+      yield* Effect.all([openDevices(ada), openDevices(eve)])
       const button = rows(ada).getByRole("button")
       const id = yield* Effect.promise(() => button.getAttribute("value"))
       yield* Effect.promise(async () => {
@@ -135,7 +143,7 @@ describe.skipIf(hasNoChromium)("the devices of a user", { timeout: 120_000 }, ()
           .evaluate((element, id) => element.setAttribute("value", id ?? ""), id)
         await rows(eve).getByRole("button").click()
       })
-      yield* seeHeading(eve, "Hello, Eve")
+      yield* seeHeading(eve, "Your devices")
       assert.deepStrictEqual(yield* devicesOn(ada), ["Laptop (this one)"])
     })
   )
@@ -149,8 +157,9 @@ describe.skipIf(hasNoChromium)("the devices of a user", { timeout: 120_000 }, ()
         yield* device(browser, url, "Ada", "Tablet")
       ]
       const other = yield* device(browser, url, "Bob", "Desktop")
+      yield* openDevices(laptop)
       yield* press(laptop, "Log out all others")
-      for (const page of [phone, tablet]) assert.strictEqual(yield* alertOn(page), loggedOut)
+      for (const page of [phone, tablet]) assert.strictEqual(yield* farewellOn(page), loggedOut)
       assert.deepStrictEqual(yield* messages(laptop), ["Devices logged out: 2."])
       assert.deepStrictEqual(yield* devicesOn(laptop), ["Laptop (this one)"])
       assert.deepStrictEqual(yield* devicesOn(other), ["Desktop (this one)"])
@@ -165,7 +174,7 @@ describe.skipIf(hasNoChromium)("the devices of a user", { timeout: 120_000 }, ()
         pages.push(yield* device(browser, url, "Ada", name))
       }
       const [oldest, ...others] = pages
-      assert.strictEqual(yield* alertOn(oldest ?? assert.fail()), loggedOut)
+      assert.strictEqual(yield* farewellOn(oldest ?? assert.fail()), loggedOut)
       assert.deepStrictEqual(yield* devicesOn(others.at(-1) ?? assert.fail()), [
         "Two",
         "Three",
@@ -176,13 +185,69 @@ describe.skipIf(hasNoChromium)("the devices of a user", { timeout: 120_000 }, ()
     })
   )
 
+  it.live("change in an open list, at once, when one logs in or out", () =>
+    Effect.gen(function* () {
+      const [browser, url] = [yield* launch, yield* startServer]
+      const laptop = yield* device(browser, url, "Ada", "Laptop")
+      assert.deepStrictEqual(yield* devicesOn(laptop), ["Laptop (this one)"])
+      yield* Effect.promise(() => rows(laptop).getByRole("button", { name: "Log out Laptop" }).focus())
+      const phone = yield* device(browser, url, "Ada", "Phone")
+      yield* Effect.promise(() => rows(laptop).nth(1).waitFor({ timeout: 5_000 }))
+      assert.deepStrictEqual(yield* listed(laptop), ["Laptop (this one)", "Phone"])
+      // With the keyboard, a user goes on where he was.
+      const focused = laptop.locator("button:focus")
+      assert.strictEqual(yield* Effect.promise(() => focused.getAttribute("aria-label")), "Log out Laptop")
+      yield* press(phone, "Log out")
+      yield* Effect.promise(() => rows(laptop).nth(1).waitFor({ state: "detached", timeout: 5_000 }))
+      assert.deepStrictEqual(yield* listed(laptop), ["Laptop (this one)"])
+    })
+  )
+
+  it.live("all go to the page that says so when one of them logs out everywhere", () =>
+    Effect.gen(function* () {
+      const [browser, url] = [yield* launch, yield* startServer]
+      const [laptop, phone, tablet] = [
+        yield* device(browser, url, "Ada", "Laptop"),
+        yield* device(browser, url, "Ada", "Phone"),
+        yield* device(browser, url, "Ada", "Tablet")
+      ]
+      yield* openDevices(laptop)
+      yield* openDevices(tablet)
+      yield* press(laptop, "Log out everywhere")
+      for (const page of [phone, tablet]) {
+        assert.strictEqual(yield* farewellOn(page), loggedOut)
+        assert.strictEqual(new URL(page.url()).search, "?how=destroyed")
+      }
+      // The page on which it was done says what was done.
+      yield* seeHeading(laptop, "Logged out")
+      assert.deepStrictEqual(yield* messages(laptop), ["You are logged out on all 3 devices."])
+      // Nothing private is left to go back to.
+      yield* Effect.promise(() => tablet.goBack({ waitUntil: "commit" }))
+      yield* seeHeading(tablet, "Logged out")
+    })
+  )
+
+  it.live("go on after another log-in, in a tab that was open before", () =>
+    Effect.gen(function* () {
+      const [browser, url] = [yield* launch, yield* startServer]
+      const context = yield* Effect.promise(() => browser.newContext({ baseURL: url }))
+      const tab = yield* openPage(context, "/")
+      const page = yield* openPage(context, "/")
+      yield* Effect.all([listening(page), logIn(page, "Ada")], { concurrency: 2 })
+      yield* logIn(tab, "Ada")
+      assert.strictEqual(yield* farewellOn(page), "You have logged in again on another page.")
+      yield* Effect.promise(() => page.goto("/"))
+      yield* seeHeading(page, "Hello, Ada")
+    })
+  )
+
   it.live("share a page between two tabs, one of which logs out", () =>
     Effect.gen(function* () {
       const [browser, url] = [yield* launch, yield* startServer]
       const page = yield* device(browser, url, "Ada", "Laptop")
       const tab = yield* openPage(page.context(), "/account")
       yield* press(tab, "Log out")
-      assert.strictEqual(yield* alertOn(page), loggedOut)
+      assert.strictEqual(yield* farewellOn(page), loggedOut)
     })
   )
 })
@@ -199,8 +264,9 @@ describeRedis("two servers on one Redis", () => {
           yield* device(browser, one, "Ada", "Laptop"),
           yield* device(browser, other, "Ada", "Phone")
         ]
+        yield* openDevices(laptop)
         yield* press(laptop, "Log out all others")
-        assert.strictEqual(yield* alertOn(phone, 1_000), loggedOut)
+        assert.strictEqual(yield* farewellOn(phone, 1_000), loggedOut)
       }).pipe(Effect.scoped, Effect.provide(RedisServer.layer))
     )
   })

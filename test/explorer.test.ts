@@ -8,9 +8,9 @@ import { mutants, withMutant } from "./explorer/mutants.ts"
 import { makeSubject, type Subject } from "./explorer/subject.ts"
 import { type PlantedFault, plantedFaults } from "./explorer/virtualStore.ts"
 
-const schedules = process.env.EXPLORER_SCHEDULES === undefined ? 500 : Number(process.env.EXPLORER_SCHEDULES)
+const schedules = 500
 // One for all runs, so that a change is blamed for what it broke and for nothing else. `npm run explore` takes any.
-const seed = process.env.EXPLORER_SEED === undefined ? 5 : Number(process.env.EXPLORER_SEED)
+const seed = 5
 
 const subject = makeSubject(effectSessions)
 

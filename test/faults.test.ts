@@ -1,24 +1,27 @@
 /** Sees to it that `npm run faults` finds faults that are planted. */
 import { assert, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, type Scope } from "effect"
 import { type PlantedFault, plantedFaults } from "./faults/clients.ts"
-import { type Fault, redisRig } from "./faults/rig.ts"
+import { clusterRig, type Fault, type Rig, redisRig } from "./faults/rig.ts"
 import { runOnce } from "./faults/run.ts"
 import { describeRedis } from "./servers.ts"
 
-const injected: Readonly<Record<PlantedFault, Fault>> = {
-  "no append-only file": "kill",
-  "replace is find and commit": "clock",
-  "answers without a write": "clock"
+const find = Effect.fnUntraced(function* <F extends Fault>(rig: Rig<F>, fault: F, planted: PlantedFault) {
+  const run = runOnce(rig, fault, { name: planted, planted, apart: 0 })
+  const { violations } = yield* Effect.repeat(run, { times: 9, until: ({ violations }) => violations.length > 0 })
+  assert.isNotEmpty(violations)
+})
+
+const findOnRedis = (fault: "kill" | "clock") => (planted: PlantedFault) =>
+  Effect.flatMap(redisRig(planted), (rig) => find(rig, fault, planted))
+
+const finds: Readonly<Record<PlantedFault, (planted: PlantedFault) => Effect.Effect<void, unknown, Scope.Scope>>> = {
+  "no append-only file": findOnRedis("kill"),
+  "replace is find and commit": findOnRedis("clock"),
+  "answers without a write": findOnRedis("clock"),
+  "answers without a replica": (planted) => Effect.flatMap(clusterRig(planted), (rig) => find(rig, "kill", planted))
 }
 
 describeRedis("a fault that is planted is found in the history of what clients saw", () => {
-  it.live.each(plantedFaults)("%s", (planted) =>
-    Effect.gen(function* () {
-      const rig = yield* redisRig(planted)
-      const run = runOnce(rig, injected[planted], { name: planted, planted, apart: 0 })
-      const { violations } = yield* Effect.repeat(run, { times: 9, until: ({ violations }) => violations.length > 0 })
-      assert.isNotEmpty(violations)
-    })
-  )
+  it.live.each(plantedFaults)("%s", (planted) => finds[planted](planted))
 })

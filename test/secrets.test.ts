@@ -3,10 +3,11 @@
  * test. The last tests plant leaks, and it has to find each of them.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Metric, Option, Redacted, Schema, Stream } from "effect"
+import { Effect, Layer, Metric, Option, Redacted, Schema, Stream } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { MemStore, Session, SessionStore, SessionStoreError } from "effect-sessions"
 import { HttpSession } from "effect-sessions/http"
+import { SessionTest } from "effect-sessions/testing"
 import { type Leak, lookAtMetrics, secretValues, takeLeaks } from "./memory.ts"
 import { withLog, withSpans } from "./telemetry.ts"
 
@@ -111,38 +112,39 @@ describe("no secret gets out", () => {
     }).pipe(Effect.provide(memory))
   )
 
-  it("of an answer over HTTP to what fails", async () => {
-    const handlers = {
-      "/fails": Effect.fail("no"),
-      "/dies": Effect.die(new Error("no")),
-      "/unfit": Effect.flatMap(UserSession, (session) =>
-        Effect.as(session.set({ userId, notes: [note.repeat(3)] }), HttpServerResponse.text("done"))
-      ),
-      "/works": Effect.flatMap(UserSession, (session) =>
-        Effect.as(session.update(logIn), HttpServerResponse.text("done"))
-      )
-    }
-    for (const store of [memory, Failing]) {
-      const { dispose, handler } = HttpRouter.toWebHandler(
-        Layer.mergeAll(
-          Layer.empty,
-          ...Object.entries(handlers).map(([path, handler]) => HttpRouter.add("*", path as `/${string}`, handler))
-        ).pipe(Layer.provide(HttpSession.middleware(UserSession).layer), Layer.provide(store)),
-        { disableLogger: true }
-      )
-      let cookie = ""
-      for (const path of ["/works", ...Object.keys(handlers), "/works", "/nowhere"]) {
-        for (const site of ["same-origin", "cross-site"]) {
-          const headers = { cookie, "sec-fetch-site": site }
-          const request = new Request(`http://localhost${path}`, { method: "POST", headers })
-          const response = await handler(request, Context.empty())
-          cookie = response.headers.getSetCookie()[0]?.split(";")[0] ?? cookie
+  for (const [what, store] of [
+    ["what fails", memory],
+    ["what fails, in the store too", Failing]
+  ] as const) {
+    it.effect(`of an answer over HTTP to ${what}`, () =>
+      Effect.gen(function* () {
+        const handlers = {
+          "/fails": Effect.fail("no"),
+          "/dies": Effect.die(new Error("no")),
+          "/unfit": Effect.flatMap(UserSession, (session) =>
+            Effect.as(session.set({ userId, notes: [note.repeat(3)] }), HttpServerResponse.text("done"))
+          ),
+          "/works": Effect.flatMap(UserSession, (session) =>
+            Effect.as(session.update(logIn), HttpServerResponse.text("done"))
+          )
         }
-      }
-      if (store === memory) assert.match(cookie, /=[\w-]{43}$/)
-      await dispose()
-    }
-  })
+        // With a cookie that goes with requests of other sites.
+        const { layer } = HttpSession.middleware(UserSession, { cookie: { sameSite: "none" } })
+        const browser = yield* SessionTest.browser(
+          Layer.mergeAll(
+            Layer.empty,
+            ...Object.entries(handlers).map(([path, handler]) => HttpRouter.add("*", path as `/${string}`, handler))
+          ).pipe(Layer.provide(layer))
+        )
+        for (const path of ["/works", ...Object.keys(handlers), "/works", "/nowhere"]) {
+          for (const site of ["same-origin", "cross-site"]) {
+            yield* browser.post(path, { headers: { "sec-fetch-site": site } })
+          }
+        }
+        if (store === memory) assert.match((yield* browser.cookies)[0]?.value ?? "", /^[\w-]{43}$/)
+      }).pipe(Effect.provide(store))
+    )
+  }
 })
 
 /** What the memory finds of an effect, with a session that holds secrets. */

@@ -127,7 +127,11 @@ export class RedisCluster extends Context.Service<RedisCluster, { readonly nodes
       RedisCluster,
       Effect.gen(function* () {
         const nodes = yield* Effect.replicateEffect(
-          startRedis("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+          startRedis(
+            ...["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"],
+            // A replica that is new, or back, need not wait for others.
+            ...["--repl-diskless-sync-delay", "0"]
+          ),
           3 * (1 + replicas)
         )
         const ports = nodes.map(({ port }) => port)
@@ -153,13 +157,31 @@ const keyOf = (command: string, args: ReadonlyArray<string>): string | undefined
   return command === "EVALSHA" ? args[2] : args[0]
 }
 
-/** Effect's `Redis` on the cluster client of `redis`, as docs/stores.md has it. */
+const newCluster = (options: RedisClusterOptions) => createCluster(options)
+
+/**
+ * Waits until a replica has all that was done with a key. A key is written beside it, on the same master and connection, and
+ * waited for: a replica gets everything in the order in which its master did it.
+ */
+const untilReplicated = async (cluster: ReturnType<typeof newCluster>, key: string) => {
+  const slot = await cluster.sendCommand<number>(undefined, true, ["CLUSTER", "KEYSLOT", key])
+  const shard = cluster.slots[slot]
+  if (shard === undefined) throw new Error("The client knows no master for it")
+  const master = await cluster.nodeClient(shard.master)
+  const [, replicas] = await Promise.all([
+    master.sendCommand(["SET", `{${key}}`, "", "PX", "1000"]),
+    master.sendCommand<number>(["WAIT", "1", "400"])
+  ])
+  if (replicas < 1) throw new Error("No replica has it")
+}
+
+/** Effect's `Redis` on the cluster client of `redis`, as docs/stores.md has it; it may wait for replicas. */
 const makeRedisOfCluster = (
-  options: RedisClusterOptions
+  options: RedisClusterOptions & { readonly waitsForReplicas?: boolean }
 ): Effect.Effect<Redis.Redis["Service"], Redis.RedisError, Scope.Scope> =>
   Effect.gen(function* () {
     const cluster = yield* Effect.acquireRelease(
-      Effect.sync(() => createCluster(options)),
+      Effect.sync(() => newCluster(options)),
       (cluster) => Effect.ignoreCause(Effect.promise(() => cluster.close()))
     )
     // Without a listener an error that no command gets would end the process.
@@ -169,7 +191,12 @@ const makeRedisOfCluster = (
     yield* attempt(() => cluster.connect())
     return yield* Redis.make({
       send: <A>(command: string, ...args: ReadonlyArray<string>) =>
-        attempt(() => cluster.sendCommand<A>(keyOf(command, args), false, [command, ...args])),
+        attempt(async () => {
+          const key = keyOf(command, args)
+          const answer = await cluster.sendCommand<A>(key, false, [command, ...args])
+          if (options.waitsForReplicas && key !== undefined) await untilReplicated(cluster, key)
+          return answer
+        }),
       subscribe: (channel, onMessage) =>
         Effect.as(
           Effect.acquireRelease(
@@ -182,17 +209,24 @@ const makeRedisOfCluster = (
     })
   })
 
-/** A client of the cluster in the context, whose commands fail at once while their node is away. */
-export const redisClusterClient = Layer.effect(
-  Redis.Redis,
-  Effect.flatMap(RedisCluster, ({ nodes }) =>
-    makeRedisOfCluster({
-      rootNodes: nodes.map(({ port }) => ({ socket: { host: "127.0.0.1", port } })),
-      defaults: { disableOfflineQueue: true },
-      topologyRefreshOnReconnectionAttemptStrategy: 200
-    })
+const clusterClient = (waitsForReplicas: boolean) =>
+  Layer.effect(
+    Redis.Redis,
+    Effect.flatMap(RedisCluster, ({ nodes }) =>
+      makeRedisOfCluster({
+        rootNodes: nodes.map(({ port }) => ({ socket: { host: "127.0.0.1", port } })),
+        defaults: { disableOfflineQueue: true },
+        topologyRefreshOnReconnectionAttemptStrategy: 200,
+        waitsForReplicas
+      })
+    )
   )
-)
+
+/** A client of the cluster in the context, whose commands fail at once while their node is away. */
+export const redisClusterClient = clusterClient(false)
+
+/** The same, but it answers once a replica has what the answer is about, also if that was only read. */
+export const replicatedClusterClient = clusterClient(true)
 
 export const redisClientOn = (port: number) => NodeRedis.layer({ socket: { host: "127.0.0.1", port } })
 

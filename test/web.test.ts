@@ -35,6 +35,8 @@ const visit = (path: string) =>
 
 const cookies = (page: Page) => Effect.promise(() => page.context().cookies())
 
+const follow = (page: Page, name: string) => Effect.promise(() => page.getByRole("link", { name, exact: true }).click())
+
 const onlyCookie = (page: Page) =>
   Effect.map(cookies(page), ([cookie, ...others]) => {
     assert.lengthOf(others, 0)
@@ -55,6 +57,8 @@ describe.skipIf(hasNoChromium)("the web application", { timeout: 120_000 }, () =
         yield* press(page, "Count")
         yield* seeText(page, "In this session you have counted to 2.")
         yield* press(page, "Log out")
+        yield* seeHeading(page, "Logged out")
+        yield* follow(page, "Log in again")
         yield* seeHeading(page, "Log in")
         yield* Effect.promise(() => page.goto("/account"))
         yield* seeHeading(page, "Log in")
@@ -110,10 +114,41 @@ describe.skipIf(hasNoChromium)("the web application", { timeout: 120_000 }, () =
     it.effect("shows its own source, and no other file", () =>
       Effect.gen(function* () {
         const page = yield* visit("/")
-        const source = yield* Effect.promise(() => page.request.get("/source/Routes.ts"))
+        const source = yield* Effect.promise(() => page.request.get("/source/UserSession.ts"))
         assert.include(yield* Effect.promise(() => source.text()), "HttpSession.middleware")
         const other = yield* Effect.promise(() => page.request.get("/source/..%2F..%2F..%2Fpackage.json"))
         assert.notStrictEqual(other.status(), 200)
+      })
+    )
+
+    it.effect("has a page for the counter and one for the devices, and says which one is shown", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        yield* logIn(page, "Kim")
+        const current = page.getByRole("navigation").locator("[aria-current=page]")
+        assert.strictEqual(yield* Effect.promise(() => current.textContent()), "Counter")
+        yield* follow(page, "Your devices")
+        yield* seeHeading(page, "Your devices")
+        assert.strictEqual(yield* Effect.promise(() => current.textContent()), "Your devices")
+        yield* follow(page, "Counter")
+        yield* seeHeading(page, "Hello, Kim")
+      })
+    )
+
+    it.effect("fits into a narrow window, however long a name is", () =>
+      Effect.gen(function* () {
+        const page = yield* visit("/")
+        yield* Effect.promise(() => page.setViewportSize({ width: 375, height: 700 }))
+        const width = () => page.locator("html").evaluate((html) => html.scrollWidth)
+        assert.strictEqual(yield* Effect.promise(width), 375)
+        yield* logIn(page, "W".repeat(40))
+        assert.strictEqual(yield* Effect.promise(width), 375)
+        yield* follow(page, "Your devices")
+        yield* seeHeading(page, "Your devices")
+        assert.strictEqual(yield* Effect.promise(width), 375)
+        yield* press(page, "Log out")
+        yield* seeHeading(page, "Logged out")
+        assert.strictEqual(yield* Effect.promise(width), 375)
       })
     )
 
@@ -122,7 +157,7 @@ describe.skipIf(hasNoChromium)("the web application", { timeout: 120_000 }, () =
         const page = yield* visit("/")
         yield* logIn(page, "Cleo")
         yield* press(page, "Log out")
-        yield* seeHeading(page, "Log in")
+        yield* seeHeading(page, "Logged out")
         // A page that was kept alive never loads again.
         yield* Effect.promise(() => page.goBack({ waitUntil: "commit" }))
         yield* seeHeading(page, "Log in")
@@ -136,7 +171,7 @@ describe.skipIf(hasNoChromium)("the web application", { timeout: 120_000 }, () =
         yield* logIn(page, "Dora")
         assert.lengthOf(yield* cookies(page), 1)
         yield* press(page, "Log out")
-        yield* seeHeading(page, "Log in")
+        yield* seeHeading(page, "Logged out")
         assert.deepStrictEqual(yield* messages(page), ["You are logged out."])
         assert.deepStrictEqual(yield* cookies(page), [])
       })
@@ -203,7 +238,7 @@ describe.skipIf(hasNoChromium)("the web application", { timeout: 120_000 }, () =
         yield* seeHeading(page, "Hello, Hal")
         assert.notStrictEqual((yield* onlyCookie(page)).value, planted.value)
         yield* Effect.promise(() => mallory.reload())
-        yield* seeHeading(mallory, "Log in")
+        yield* seeHeading(mallory, "Logged out")
       })
     )
 
@@ -218,19 +253,22 @@ describe.skipIf(hasNoChromium)("the web application", { timeout: 120_000 }, () =
         const other = yield* visit("/")
         yield* logIn(other, "Jan")
 
-        yield* Effect.promise(() => here.reload())
-        const rows = here.getByRole("row").filter({ hasNot: here.getByRole("columnheader") })
+        yield* follow(here, "Your devices")
+        yield* seeHeading(here, "Your devices")
+        const rows = here.getByRole("listitem")
         assert.strictEqual(yield* Effect.promise(() => rows.count()), 2)
         const mine = rows.filter({ hasText: "(this one)" })
-        assert.deepStrictEqual((yield* Effect.promise(() => mine.getByRole("cell").allTextContents())).slice(1, 2), [
-          "1"
-        ])
+        assert.include(yield* Effect.promise(() => mine.textContent()), "Counter 1 ")
 
         yield* press(here, "Log out everywhere")
-        yield* seeHeading(here, "Log in")
+        yield* seeHeading(here, "Logged out")
+        assert.deepStrictEqual(yield* messages(here), ["You are logged out on all 2 devices."])
         assert.deepStrictEqual(yield* cookies(here), [])
-        yield* Effect.promise(() => there.reload())
-        yield* seeHeading(there, "Log in")
+        yield* press(there, "Count")
+        yield* seeHeading(there, "Logged out")
+        assert.deepStrictEqual(yield* messages(there), [
+          "You are logged in no longer: you logged out elsewhere, or nothing happened for a while."
+        ])
         yield* Effect.promise(() => other.reload())
         yield* seeHeading(other, "Hello, Jan")
       })

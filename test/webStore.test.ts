@@ -4,45 +4,38 @@
 import { join } from "node:path"
 import process from "node:process"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, ConfigProvider, Effect, Layer } from "effect"
-import { HttpRouter } from "effect/http"
+import { Cause, ConfigProvider, Effect, Layer, Ref } from "effect"
+import { SessionTest } from "effect-sessions/testing"
 import { Routes } from "../examples/web/Routes.ts"
 import { Store } from "../examples/web/Store.ts"
 import { describePostgres, describeRedis, PostgresServer, RedisServer } from "./servers.ts"
 import { temporaryFolder } from "./temporary.ts"
 
 const start = (environment: Record<string, string>) =>
-  Effect.acquireRelease(
-    Effect.sync(() =>
-      HttpRouter.toWebHandler(
-        Routes.pipe(
-          Layer.provide(Store),
-          Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(environment))),
-          Layer.orDie
-        ),
-        { disableLogger: true }
-      )
-    ),
-    ({ dispose }) => Effect.promise(dispose)
+  SessionTest.browser(
+    Routes.pipe(
+      Layer.provide(Store),
+      Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(environment))),
+      Layer.orDie
+    )
   )
 
 /** Logs in, restarts the application, and returns whether the account page still opens. */
 const survivesRestart = Effect.fnUntraced(function* (environment: Record<string, string>) {
-  const cookie = yield* Effect.scoped(
+  const jar = yield* Effect.scoped(
     Effect.gen(function* () {
-      const { handler } = yield* start(environment)
-      const body = new URLSearchParams({ name: "Ada" })
-      const request = new Request("http://localhost/log-in", { method: "POST", body })
-      const response = yield* Effect.promise(() => handler(request))
-      assert.strictEqual(response.headers.get("location"), "/account")
-      return response.headers.getSetCookie()[0]?.split(";")[0] ?? assert.fail("no cookie")
+      const browser = yield* start(environment)
+      const response = yield* browser.submit("/log-in", { name: "Ada" })
+      assert.strictEqual(response.headers.location, "/account")
+      assert.lengthOf(yield* browser.cookies, 1)
+      return yield* Ref.get(browser.jar)
     })
   )
-  const { handler } = yield* start(environment)
-  const request = new Request("http://localhost/account", { headers: { cookie } })
-  const response = yield* Effect.promise(() => handler(request))
-  return response.status === 200 && (yield* Effect.promise(() => response.text())).includes("Ada")
-})
+  const browser = yield* start(environment)
+  yield* Ref.set(browser.jar, jar)
+  const response = yield* browser.get("/account")
+  return response.status === 200 && (yield* response.text).includes("Ada")
+}, Effect.scoped)
 
 describe("the example on the store in memory", () => {
   it.live("forgets its sessions when it starts anew", () =>

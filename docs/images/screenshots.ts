@@ -18,7 +18,8 @@ const Server = HttpRouter.serve(Routes, { disableListenLog: true, disableLogger:
 
 const agents = {
   laptop: "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
-  phone: "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) Version/19.1 Mobile Safari/604.1"
+  phone: "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) Version/19.1 Mobile Safari/604.1",
+  tablet: "Mozilla/5.0 (Linux; Android 16) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0 Safari/537.36"
 }
 
 const visit = Effect.fnUntraced(function* (
@@ -39,14 +40,18 @@ const visit = Effect.fnUntraced(function* (
 
 const take = Effect.fnUntraced(function* (browser: Browser, baseURL: string, colorScheme: "light" | "dark") {
   const phone = yield* visit(browser, baseURL, colorScheme, agents.phone, 390)
-  const page = yield* visit(browser, baseURL, colorScheme, agents.laptop, 980)
+  yield* visit(browser, baseURL, colorScheme, agents.tablet, 800)
+  const page = yield* visit(browser, baseURL, colorScheme, agents.laptop, 1120)
   yield* Effect.promise(async () => {
-    for (let i = 0; i < 3; i++) await page.getByRole("button", { name: "Count", exact: true }).click()
-    await page.getByText("Under the hood").click()
-    const path = (name: string) => new URL(`${name}-${colorScheme}.png`, import.meta.url).pathname
-    await page.screenshot({ path: path("example"), fullPage: true })
+    for (let i = 1; i <= 3; i++) {
+      await page.getByRole("button", { name: "Count", exact: true }).click()
+      await page.getByText(`counted to ${i}.`).waitFor()
+    }
+    await page.getByRole("link", { name: "Your devices" }).click()
+    await page.getByRole("listitem").nth(2).waitFor()
+    await page.screenshot({ path: new URL(`example-${colorScheme}.png`, import.meta.url).pathname, fullPage: true })
     await page.getByRole("button", { name: "Log out everywhere" }).click()
-    await phone.getByRole("alert").waitFor()
+    await phone.getByRole("heading", { name: "Logged out" }).waitFor()
   })
 })
 

@@ -40,7 +40,10 @@ export interface Browser extends HttpClient.HttpClient {
   /** The cookies of the browser, without those that have expired by the `Clock`. */
   readonly cookies: Effect.Effect<ReadonlyArray<Cookies.Cookie>>
 
-  /** The cookie jar, to plant or steal a cookie. It may hold expired cookies, which are never sent. */
+  /**
+   * The cookie jar, to plant or steal a cookie. It may hold expired cookies, which are never sent. A cookie that you make
+   * yourself needs a `domain`, such as `localhost`. To send one with a single request, set the header `cookie`.
+   */
   readonly jar: Ref.Ref<ReadonlyArray<Cookies.Cookie>>
 
   /** Closes the browser and opens it again: it forgets the cookies that have no expiry. */
@@ -185,8 +188,16 @@ export type Requires<R> =
  * To send one from another site, set the header `sec-fetch-site: cross-site`. The browser then withholds `Strict`
  * cookies, and also `Lax` ones if the request is not a GET.
  *
+<<<<<<< HEAD
  * **Gotchas**: the browser returns a redirect and does not follow it. To follow redirects, use
  * `HttpClient.followRedirects(browser)`. It has no list of public suffixes, and runs no scripts.
+=======
+ * The `cookies` of a response are those that it sets. For the lines of `Set-Cookie` as they stand, ask
+ * `HttpClientResponse.toWeb(response)` for its headers.
+ *
+ * **Gotchas**: a redirect is returned and not followed; for that, use `HttpClient.followRedirects(browser)`. It knows no
+ * list of public suffixes, and runs no scripts.
+>>>>>>> 436bda4ed20520e1e11dbabdc1b758f5c6425f06
  *
  * @example
  * ```ts

@@ -10,7 +10,12 @@ export type AnyEntry = Entry<Input | SessionInput, Output | SessionOutput>
 
 type Store = SessionStore["Service"]
 
-export const plantedFaults = ["no append-only file", "replace is find and commit", "answers without a write"] as const
+export const plantedFaults = [
+  "no append-only file",
+  "replace is find and commit",
+  "answers without a write",
+  "answers without a replica"
+] as const
 export type PlantedFault = (typeof plantedFaults)[number]
 
 /** A store with the timeouts of docs/stores.md, and with what is planted. */
@@ -62,7 +67,7 @@ export interface Client extends Run {
   readonly isOver: () => boolean
 }
 
-const choose = <A>(all: ReadonlyArray<A>) =>
+export const choose = <A>(all: ReadonlyArray<A>) =>
   Effect.map(Random.nextIntBetween(0, all.length, { halfOpen: true }), (index) => {
     const chosen = all[index]
     if (chosen === undefined) throw new Error("There is nothing to choose from")

@@ -5,7 +5,7 @@
 import { parseArgs } from "node:util"
 import { Effect, Random, References, type Scope } from "effect"
 import { plantedFaults } from "./clients.ts"
-import { type Fault, faults, postgresRig, type Rig, redisRig } from "./rig.ts"
+import { clusterRig, type Fault, postgresRig, type Rig, redisRig } from "./rig.ts"
 import { type Result, type RunOptions, runOnce } from "./run.ts"
 
 const { values } = parseArgs({
@@ -28,24 +28,23 @@ const hasSqlite = major > 22 || (major === 22 && minor >= 13)
 
 const sqliteRun = Effect.promise(() => import("./sqlite.ts"))
 
-interface Subject {
-  readonly faults: ReadonlyArray<Fault>
-  /** Starts what a run needs. */
-  readonly start: Effect.Effect<(fault: Fault, options: RunOptions) => Effect.Effect<Result>, unknown, Scope.Scope>
-}
+/** Starts what is needed, and hands over a run with each fault. */
+type Subject = Effect.Effect<
+  ReadonlyArray<readonly [Fault, (options: RunOptions) => Effect.Effect<Result>]>,
+  unknown,
+  Scope.Scope
+>
 
-const on = (rig: Effect.Effect<Rig, unknown, Scope.Scope>): Subject => ({
-  faults,
-  start: Effect.map(rig, (rig) => (fault, options) => runOnce(rig, fault, options))
-})
+const on = <F extends Fault>(rig: Effect.Effect<Rig<F>, unknown, Scope.Scope>): Subject =>
+  Effect.map(rig, (rig) => rig.faults.map((fault) => [fault, (options: RunOptions) => runOnce(rig, fault, options)]))
 
 const subjects: Readonly<Record<string, Subject>> = {
   redis: on(redisRig(planted)),
+  cluster: on(clusterRig(planted)),
   postgresql: on(postgresRig),
-  sqlite: {
-    faults: ["kill", "stop", "clock"],
-    start: Effect.map(sqliteRun, ({ runOnFile }) => runOnFile)
-  }
+  sqlite: Effect.map(sqliteRun, ({ faultsOfFiles, runOnFile }) =>
+    faultsOfFiles.map((fault) => [fault, (options: RunOptions) => runOnFile(fault, options)])
+  )
 }
 
 const printed = 3
@@ -54,16 +53,12 @@ const printed = 3
 const quietly = Effect.provideService(References.MinimumLogLevel, "None")
 
 const runAll = Effect.fnUntraced(function* (store: string, subject: Subject) {
-  const run = yield* subject.start
-  for (const fault of subject.faults) {
+  for (const [fault, run] of yield* subject) {
     if (values.fault !== undefined && values.fault !== fault) continue
     const total = { operations: 0, unknown: 0, twice: 0, undecided: 0, violations: 0 }
     for (let number = 0; number < Number(values.runs); number++) {
       const name = `${fault} ${seed + number}`
-      const result = yield* Random.withSeed(
-        run(fault, { name, planted, apart: Number(values.apart) * 1000 }),
-        seed + number
-      )
+      const result = yield* Random.withSeed(run({ name, planted, apart: Number(values.apart) * 1000 }), seed + number)
       total.operations += result.operations
       total.unknown += result.unknown
       total.twice += result.twice

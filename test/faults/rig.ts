@@ -1,24 +1,37 @@
 /** A server, two clients of it that act as two servers of an application, and the faults that it can have. */
 import { readFileSync } from "node:fs"
 import { NodeRedis } from "@effect/platform-node"
-import { Context, Effect, Layer, Random } from "effect"
+import { Context, Effect, Layer, Option, Random, Schedule } from "effect"
 import * as Redis from "effect/persistence/Redis"
 import { SqlClient } from "effect/sql"
 import { SessionStore } from "effect-sessions"
 import { RedisStore } from "effect-sessions/redis"
 import { SqlStore } from "effect-sessions/sql"
-import { PostgresServer, postgresClientOn, RedisServer, redisClientOn } from "../servers.ts"
-import type { PlantedFault } from "./clients.ts"
+import {
+  PostgresServer,
+  postgresClientOn,
+  RedisCluster,
+  RedisServer,
+  redisClientOn,
+  redisClusterClient,
+  replicatedClusterClient
+} from "../servers.ts"
+import { choose, type PlantedFault } from "./clients.ts"
 import { type Gateway, makeProxy } from "./proxy.ts"
 
-export const faults = ["kill", "stop", "cut", "proxy", "clock"] as const
-export type Fault = (typeof faults)[number]
+const faultsOfServers = ["kill", "stop", "cut", "proxy", "clock"] as const
+const faultsOfClusters = ["kill", "failover"] as const
+export type Fault = (typeof faultsOfServers)[number] | (typeof faultsOfClusters)[number]
 
-export interface Rig {
+export interface Rig<F extends Fault = Fault> {
   readonly stores: ReadonlyArray<SessionStore["Service"]>
+  readonly faults: ReadonlyArray<F>
   /** Does to the server what the fault is, and mends it. */
-  readonly inject: (fault: Fault) => Effect.Effect<void>
+  readonly inject: (fault: F) => Effect.Effect<void>
 }
+
+type ServerRig = Rig<(typeof faultsOfServers)[number]>
+type ClusterRig = Rig<(typeof faultsOfClusters)[number]>
 
 /** Longer than the timeout of docs/stores.md. */
 const longerThanTheTimeout = 1_300
@@ -27,13 +40,15 @@ const longerThanTheTimeout = 1_300
 const send = (pids: ReadonlyArray<number>, signal: NodeJS.Signals) =>
   Effect.forEach(pids, (pid) => Effect.ignore(Effect.try(() => process.kill(pid, signal))), { discard: true })
 
-/** Stops processes for a while. */
-export const pause = (pids: ReadonlyArray<number>) =>
+const whileStopped = (pids: ReadonlyArray<number>, use: Effect.Effect<void>) =>
   Effect.acquireUseRelease(
     send(pids, "SIGSTOP"),
-    () => Effect.sleep(longerThanTheTimeout),
+    () => use,
     () => send(pids, "SIGCONT")
   )
+
+/** Stops processes for a while. */
+export const pause = (pids: ReadonlyArray<number>) => whileStopped(pids, Effect.sleep(longerThanTheTimeout))
 
 const moment = Effect.flatMap(Random.nextIntBetween(0, 200), (millis) => Effect.sleep(millis))
 
@@ -44,7 +59,7 @@ interface Server {
 }
 
 const injectInto =
-  (server: Server, pids: Effect.Effect<ReadonlyArray<number>>, proxy: Gateway): Rig["inject"] =>
+  (server: Server, pids: Effect.Effect<ReadonlyArray<number>>, proxy: Gateway): ServerRig["inject"] =>
   (fault) => {
     switch (fault) {
       case "kill":
@@ -84,7 +99,8 @@ export const redisRig = (planted: PlantedFault | undefined) =>
       const client = NodeRedis.layer({ socket: { host: "127.0.0.1", port: proxy.port }, disableOfflineQueue })
       return Effect.map(Layer.build(Layer.provide(RedisStore.layer, client)), Context.get(SessionStore))
     })
-    return { stores, inject: injectInto(server, redisPids(server.port), proxy) } satisfies Rig
+    const inject = injectInto(server, redisPids(server.port), proxy)
+    return { stores, faults: faultsOfServers, inject } satisfies ServerRig
   })
 
 /** Those that serve the clients, and their parent. */
@@ -104,5 +120,59 @@ export const postgresRig = Effect.gen(function* () {
     Context.get(SessionStore)
   )
   const stores = [yield* store, yield* store]
-  return { stores, inject: injectInto(server, postgresPids(server.port), proxy) } satisfies Rig
+  const inject = injectInto(server, postgresPids(server.port), proxy)
+  return { stores, faults: faultsOfServers, inject } satisfies ServerRig
 })
+
+const sendTo = (port: number, command: string, ...args: ReadonlyArray<string>) =>
+  Effect.flatMap(Redis.Redis, (redis) => redis.send<string>(command, ...args)).pipe(
+    Effect.provide(redisClientOn(port)),
+    Effect.orDie
+  )
+
+/** The port of the replica of a master that has one which is up to date; none of what is no master. */
+const replicaOf = (master: number) =>
+  Effect.map(sendTo(master, "INFO", "replication"), (info) =>
+    Option.map(Option.fromNullOr(/^role:master.*^slave0:ip=[^,]*,port=(\d+),state=online/ms.exec(info)), ([, port]) =>
+      Number(port)
+    )
+  )
+
+const isMaster = (port: number) =>
+  Effect.map(sendTo(port, "INFO", "replication"), (info) => info.includes("role:master"))
+
+const often = Schedule.spaced("20 millis")
+
+/**
+ * Three masters, each with a replica, and clients that are answered once the replica has it. If a master is killed, or its
+ * replica is told to take over, the replica is the master, and the other one comes back as its replica.
+ */
+export const clusterRig = (planted: PlantedFault | undefined) =>
+  Effect.gen(function* () {
+    const cluster = yield* Layer.build(RedisCluster.layerWith({ replicas: 1 }))
+    const { nodes } = Context.get(cluster, RedisCluster)
+    const client = planted === "answers without a replica" ? redisClusterClient : replicatedClusterClient
+    const store = Layer.build(Layer.fresh(Layer.provide(RedisStore.layer, client))).pipe(
+      Effect.map(Context.get(SessionStore)),
+      Effect.provide(cluster)
+    )
+    const stores = [yield* store, yield* store]
+
+    const inject: ClusterRig["inject"] = Effect.fnUntraced(function* (fault) {
+      const withReplica = Effect.filter(nodes, ({ port }) => Effect.map(replicaOf(port), Option.isSome))
+      const masters = yield* Effect.repeat(withReplica, { schedule: often, until: ({ length }) => length === 3 })
+      const master = yield* choose(masters)
+      const replica = Option.getOrThrow(yield* replicaOf(master.port))
+      if (fault === "failover") yield* sendTo(replica, "CLUSTER", "FAILOVER")
+      else {
+        // The replica cannot connect anew, so what the master is asked for from now on goes with it.
+        const cutOff = sendTo(master.port, "CLIENT", "KILL", "TYPE", "replica")
+        const killing = Effect.andThen(cutOff, Effect.andThen(moment, master.kill))
+        yield* whileStopped(yield* redisPids(replica), killing)
+      }
+      yield* Effect.repeat(isMaster(replica), { schedule: often, until: (isMaster) => isMaster })
+      if (fault === "kill") yield* master.start
+      yield* Effect.repeat(replicaOf(replica), { schedule: often, until: Option.isSome })
+    })
+    return { stores, faults: faultsOfClusters, inject } satisfies ClusterRig
+  })

@@ -109,7 +109,11 @@ export const judge = (entries: ReadonlyArray<AnyEntry>): Result => {
   }
 }
 
-export const runOnce = Effect.fnUntraced(function* (rig: Rig, fault: Fault, { apart, name, planted }: RunOptions) {
+export const runOnce = Effect.fnUntraced(function* <F extends Fault>(
+  rig: Rig<F>,
+  fault: F,
+  { apart, name, planted }: RunOptions
+) {
   const stores = yield* Effect.forEach(rig.stores, (store) => prepare(store, planted))
   const [first] = stores
   if (first === undefined) throw new Error("A rig without a store")

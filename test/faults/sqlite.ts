@@ -22,6 +22,8 @@ export interface Task extends Run {
   readonly planted?: PlantedFault | undefined
 }
 
+export const faultsOfFiles = ["kill", "stop", "clock"] as const
+
 const program = fileURLToPath(new URL("sqliteClient.ts", import.meta.url))
 
 /** Starts a process, which is at work once it has said so. */
