@@ -37,7 +37,7 @@ const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
 const inAYear = Effect.map(DateTime.now, DateTime.add({ years: 1 }))
 const anHourAgo = Effect.map(DateTime.now, DateTime.subtract({ hours: 1 }))
 
-/** Where a file of sessions may be, in a folder of its own. */
+/** A path for a file of sessions, in a new folder. */
 const temporaryFile = Effect.map(temporaryFolder, (folder) => join(folder, "sessions.db"))
 
 // Loaded when it is needed: Node 20 cannot, and there these tests are skipped.
@@ -94,7 +94,7 @@ const bundled = Effect.flatMap(temporaryFolder, (folder) =>
   })
 )
 
-// Root has every right, and so lends itself to nobody.
+// Root has every right, so these tests cannot run as root.
 const isRoot = userInfo().uid === 0
 const asNobody = Effect.acquireRelease(
   Effect.sync(() => isRoot && process.seteuid?.(65_534)),
@@ -375,7 +375,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
   })
 
   describe("checkpoints", () => {
-    /** How often the log has begun anew, which SQLite counts at its beginning. */
+    /** How often the log has restarted, which SQLite counts at its beginning. */
     const beginningsOf = (filename: string) => readFileSync(`${filename}-wal`).readUInt32BE(12)
 
     it.live("move what was written from the log into the file, and the log begins anew, while writes go on", () =>
@@ -656,7 +656,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
           const other = run(quiet, yield* bundled, "increment", filename, "1000")
           const own = Effect.replicateEffect(increment(store, "counter", expiry), 1_000, { concurrency: 10 })
           const child = yield* Effect.forkChild(other)
-          // Not before the other has begun, so that they meet.
+          // Not before the other has begun, so they overlap.
           yield* Effect.repeat(Effect.andThen(Effect.sleep("2 millis"), store.find("counter")), {
             until: (found) => !Option.contains(found, "0")
           })
@@ -672,7 +672,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
     // How often: a few times, or as often as the environment says.
     const kills = Number(process.env.SQLITE_KILLS ?? 5)
 
-    /** What a process says that it tried and what was confirmed: the last of each token. */
+    /** What a process has tried and what was confirmed, by its own log: the last entry of each token. */
     const readLog = (log: string) => {
       const confirmed = new Map<string, string | null>()
       const tried = new Map<string, string | null>()
@@ -718,7 +718,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
               else expected.set(token, data)
             }
             const all = yield* Effect.scoped(Effect.flatMap(openStore({ filename }), (store) => store.all))
-            // Of what was under way, either may be there: it was confirmed to nobody.
+            // An unconfirmed write may or may not be there.
             for (const [token, data] of tried) {
               const found = Option.getOrNull(HashMap.get(all, token))
               assert.include([data, confirmed.get(token) ?? null], found)

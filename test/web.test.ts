@@ -1,5 +1,5 @@
 /**
- * Drives the web application of examples/ in Chromium, which has its own opinion of cookies, with JavaScript turned off.
+ * Drives the web application of examples/ in Chromium, which has its own rules for cookies, with JavaScript turned off.
  */
 import { createServer } from "node:http"
 import { NodeHttpServer } from "@effect/platform-node"
@@ -27,7 +27,7 @@ const openBrowser = Effect.fnUntraced(function* (folder: string) {
   return yield* launchIn(folder, { baseURL: `http://localhost:${port}`, javaScriptEnabled: false })
 })
 
-/** A page in a browser of its own. */
+/** A page in a new browser. */
 const visit = (path: string) =>
   Effect.gen(function* () {
     return yield* openPage(yield* openBrowser(yield* makeFolder), path)
