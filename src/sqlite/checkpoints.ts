@@ -51,8 +51,11 @@ const startWorker = (filename: string): Worker | undefined => {
 export interface Checkpoints {
   /** To be told how much was written. */
   readonly wrote: (rows: number, characters: number) => void
-  /** Whether the log grows faster than it gets into the file, so that what is not urgent had better wait. */
-  readonly areBehind: () => boolean
+  /**
+   * Whether one is under way, so that what is not urgent had better wait: whoever writes to the log meanwhile may have to
+   * wait for the disk, and the log could not begin anew.
+   */
+  readonly areUnderWay: () => boolean
 }
 
 /** Starts a worker for the file once there is something to do, and ends it with the current scope. */
@@ -95,7 +98,7 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Ch
       worker?.postMessage("checkpoint")
     }
 
-    const areBehind = () => state === "working" && pages > pagesBetween
+    const areUnderWay = () => state === "working"
 
     // Its connection has to be closed first: the last one to close empties the log and removes it.
     const close = Effect.callback<void>((resume) => {
@@ -108,6 +111,6 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Ch
 
     return Effect.as(
       Effect.addFinalizer(() => close),
-      { wrote, areBehind }
+      { wrote, areUnderWay }
     )
   })
