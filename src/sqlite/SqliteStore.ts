@@ -115,7 +115,7 @@ const layer = ({ filename }: Pick<SqliteStoreOptions, "filename">): Layer.Layer<
  * file busy for five seconds. `cause` is what SQLite said. A layer fails with a {@link SqliteStoreError}.
  *
  * @example
- * ```ts no-run
+ * ```ts
  * import { SqliteStore } from "effect-sessions/sqlite"
  *
  * const Sessions = SqliteStore.layer({ filename: "sessions.db" })
@@ -136,7 +136,7 @@ export const SqliteStore: {
    * `TypeError` if the filename names no file, or the cleanup interval is no duration at all.
    *
    * @example
-   * ```ts no-run
+   * ```ts
    * import { SqliteStore } from "effect-sessions/sqlite"
    *
    * const Sessions = SqliteStore.layerWith({
