@@ -1,8 +1,8 @@
 /**
- * Compares what each entry of the package exports with the reports beside this file, and fails if they differ. With
+ * Compares the exports of each entry of the package with the reports next to this file, and fails if they differ. With
  * `--update` it writes the reports. The entries are those of package.json.
  *
- * API Extractor reads the declarations that were built, with a TypeScript of its own.
+ * API Extractor reads the built declarations, with its own TypeScript.
  */
 import { spawnSync } from "node:child_process"
 import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
@@ -66,7 +66,7 @@ for (const config of configs) {
   Extractor.invoke(config, {
     compilerState,
     messageCallback: (message) => {
-      // What it says of a report that differs is said below.
+      // Differences are reported below.
       message.handled = true
       if (message.category === ExtractorMessageCategory.Compiler) problems.push(message.formatMessageWithLocation(root))
     }

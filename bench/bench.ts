@@ -1,7 +1,7 @@
 /**
- * `npm run bench`: every store and server in a process of its own, started in turn, round after round.
+ * `npm run bench`: every store and server in a separate process, started in turn, round after round.
  *
- * Figures of two runs cannot be compared, for nobody knows what else the machine did. Those of one run can: its rounds
+ * Figures of two runs cannot be compared, because the load of the machine is unknown. Those of one run can: its rounds
  * are interleaved, and what disturbs one subject disturbs the others as well.
  */
 import { availableParallelism, cpus, totalmem } from "node:os"
@@ -22,7 +22,7 @@ import { mebibytesFor } from "./scale.ts"
 import { peers } from "./stores.ts"
 import { tablesOf } from "./tables.ts"
 
-/** Builds the program that measures scs/memstore itself, in a folder where Go may write what it fetches. */
+/** Builds the program that measures scs/memstore itself, in a folder where Go may write its downloads. */
 const buildScs = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -92,7 +92,9 @@ interface Plan<E, R> {
   readonly measure: Effect.Effect<Figures, E, R>
 }
 
-/** Measures round after round, and hands over what there is after each: who ends a long run early keeps its rounds. */
+/**
+ * Measures round after round, and passes on the results after each: if you end a long run early, you keep its rounds.
+ */
 const run = Effect.fnUntraced(function* <E, R, E2, R2>(
   plans: ReadonlyArray<Plan<E, R>>,
   rounds: number,

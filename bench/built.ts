@@ -1,6 +1,6 @@
 /**
- * Compiles what is measured to a folder from which it finds its packages, and nothing else: those run as installed.
- * A compiler that runs beside what is measured would take of its time.
+ * Compiles the measured code, but not its packages, to a folder from which it finds them. A compiler that runs during a
+ * measurement would take some of its time.
  */
 import { readdirSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -9,7 +9,7 @@ import { build } from "esbuild"
 
 const folder = fileURLToPath(new URL(".", import.meta.url))
 
-/** Answers where the script `name` of this folder is, built. */
+/** Returns the path of the built script `name` of this folder. */
 export const buildScripts = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path

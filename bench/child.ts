@@ -1,4 +1,4 @@
-/** Measures in a process of its own, whose standard output is the figures. */
+/** Measures in a separate process, whose standard output is the figures. */
 import { Effect, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { Figures } from "./results.ts"

@@ -1,5 +1,5 @@
 /**
- * How much memory does a session take, and how long does the event loop stand still while expired ones are removed?
+ * How much memory does a session take, and how long is the event loop blocked while expired ones are removed?
  *
  * Finds go on all the while, 64 at a time, and the next 64 as soon as the last were answered: a server under load.
  */
@@ -10,7 +10,7 @@ import type { NewSession, Peer, Store } from "./stores.ts"
 
 const hour = 60 * 60 * 1000
 
-/** Lets time pass for every store at once: all of them read it here. */
+/** Lets time pass for every store: all of them read it here. */
 const advance = (millis: number): void => {
   const now = Date.now
   Date.now = () => now() + millis
@@ -31,7 +31,7 @@ export const newSessionAt = (index: number, expiredPercent: number): NewSession 
   lifetime: isExpiring(index, expiredPercent) ? hour : 24 * hour
 })
 
-/** Commits so many sessions that nobody but the store holds on to. */
+/** Commits the given number of sessions, which only the store references. */
 const fill = async (store: Store, sessions: number, expiredPercent: number): Promise<void> => {
   for (const { start, size } of batches(sessions)) {
     await store.commit(Array.from({ length: size }, (_, i) => newSessionAt(start + i, expiredPercent)))()

@@ -1,5 +1,5 @@
 /**
- * `npm run bench:contention`: what many commits of one session at once cost, and what they cost everybody else.
+ * `npm run bench:contention`: the cost of many simultaneous commits of one session, for them and for all others.
  *
  * Each store in turn, with a real server on this machine. A round is measured twice and the second counts, so that code
  * which runs for the first time is no part of it.
@@ -53,7 +53,7 @@ const millis = (time: number) => time.toFixed(time < 10 ? 1 : 0)
 const longestWait = (waits: ReadonlyArray<number>, alone: number) =>
   Math.max(...waits.slice(waits.length / 10).map((wait, i) => wait / ((i + 1 + waits.length / 10) * alone)))
 
-/** How long a commit takes that nobody is in the way of: the median of a hundred. */
+/** How long an uncontended commit takes: the median of a hundred. */
 const commitAlone = Effect.fnUntraced(function* (token: Redacted.Redacted<string>) {
   const times: Array<number> = []
   for (let i = 0; i < 100; i++) {
@@ -117,7 +117,7 @@ const measureTogether = Effect.fnUntraced(function* (
   together.push([name, each.toFixed(2), millis(total)])
 })
 
-/** How long the requests of a session take that nobody else has, one after another. */
+/** How long the requests of an unshared session take, one after another. */
 const visit = Effect.fnUntraced(function* (token: Redacted.Redacted<string>) {
   const latencies: Array<number> = []
   const end = (yield* Clock.currentTimeMillis) + seconds * 1_000

@@ -13,7 +13,10 @@ export const timesOf = (millis: ReadonlyArray<number>): Times => {
 
 export const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** Does some work and answers how long the turns of the event loop were meanwhile: nothing else can happen in one. */
+/**
+ * Does some work, and returns how long the turns of the event loop were in the meantime: nothing else can run during
+ * one.
+ */
 export const stallsDuring = async (work: () => unknown): Promise<Times> => {
   const turns: Array<number> = []
   let last = performance.now()

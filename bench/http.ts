@@ -1,4 +1,4 @@
-/** The part of the bench that starts servers: built, in production mode, each in a process of its own. */
+/** The part of the bench that starts servers: built, in production mode, each in a separate process. */
 import { Console, Effect, type Layer } from "effect"
 import { isPostgresInstalled, isRedisInstalled, PostgresServer, RedisServer } from "../test/servers.ts"
 import { measureByScript } from "./child.ts"

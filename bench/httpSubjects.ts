@@ -1,4 +1,4 @@
-/** The servers that are measured, and with which requests. Whatever asks for one of them takes it from here. */
+/** The servers to measure, and the requests for each. All benchmarks take them from here. */
 import type { Part } from "./results.ts"
 
 export type HttpPart = Extract<Part, "http" | "reads" | "remote">
@@ -35,13 +35,13 @@ const remote = (subject: string, script: string, store: "redis" | "postgres"): R
   { ...changing(`${subject}, only read`, script), part: "remote", path: "/read", store }
 ]
 
-/** Connections of the load, each of them with a session of its own. */
+/** Connections of the load, each with its own session. */
 export const connections = 32
 
 export const plain = "Effect, no session"
 export const ours = "Effect, HttpSession on MemStore"
 
-/** What a user would take instead, with what it advises for sessions, and its script. */
+/** An alternative, with the session library that it recommends, and its script. */
 const rivalScripts = {
   "fastify, @fastify/session": "fastifySession",
   "hono, hono-sessions": "honoSessions",
@@ -68,5 +68,5 @@ export const httpSubjects: ReadonlyArray<HttpSubject> = [
   ...remote("express, express-session on connect-pg-simple", "expressPostgres", "postgres")
 ]
 
-/** What is measured of each. */
+/** The measurements of each. */
 export const httpFigures = ["cpu", "user", "system", "requests", "latency50", "latency99"] as const

@@ -51,7 +51,7 @@ const measured = Effect.fnUntraced(function* <A, E, R>(
   return { time: performance.now() - start, operations: counted.operations }
 })
 
-/** What is measured: a store whose operations are counted. */
+/** The measured store, with its operations counted. */
 interface Subject {
   readonly name: string
   readonly counted: ReturnType<typeof countOperations>
@@ -257,7 +257,7 @@ const watched = 20
 
 /** What the processor, the heap and the store have to do for twenty seconds, while nothing happens but what waits. */
 const idle = Effect.fnUntraced(function* (counted: Subject["counted"]) {
-  // What was new in the first seconds is no part of it.
+  // The effects of the first seconds do not count.
   yield* Effect.sleep("2 seconds")
   collect()
   const heap = process.memoryUsage().heapUsed
@@ -276,7 +276,7 @@ const idle = Effect.fnUntraced(function* (counted: Subject["counted"]) {
   }
 })
 
-/** Waits with so many fibers, each by a session of its own or all of them by one. */
+/** Waits with the given number of fibers, each on its own session or all on one. */
 const measureEnded = (count: number) =>
   Effect.gen(function* () {
     const rows: Array<Row> = [

@@ -1,8 +1,8 @@
 /**
- * Starts a server in a process of its own, loads it and prints the figures. The argument, in JSON, says which.
+ * Starts a server in a separate process, loads it and prints the figures. The argument, in JSON, says which.
  *
- * Each connection has a session of its own, as each visitor has. Afterwards every session must have counted the requests of
- * its connection: a server that did not read and change it, or did not get the cookie, has no figures.
+ * Each connection has its own session, like a visitor. Afterwards every session must have counted the requests of its
+ * connection: a server that did not read and change it, or did not get the cookie, has no figures.
  */
 import { fork } from "node:child_process"
 import { once } from "node:events"
@@ -62,7 +62,7 @@ const visit = async (url: string, cookie = "") => {
   return { visits, cookie: set.length === 0 ? cookie : set.join("; ") }
 }
 
-/** Each session must hold what its connection sent: of each load, all but what was on its way at the end. */
+/** Each session must hold what its connection sent: all of each load, except requests in flight at the end. */
 const assertCounted = async (url: string, cookies: ReadonlyArray<string>, loads: ReadonlyArray<Load>) => {
   for (const [index, cookie] of cookies.entries()) {
     const counted = (await visit(`${url}/`, cookie)).visits - 2

@@ -29,7 +29,7 @@ const measureStore = async (peer: Peer, sessions: number): Promise<Figures> => {
   const tokens = Array.from({ length: sessions }, newToken)
   const versions = new Uint32Array(sessions)
   const order = shuffled(sessions)
-  // A small store is gone over several times, so that there is something to measure.
+  // A small store is walked several times, so there is something to measure.
   const count = Math.min(100_000, sessions * 20)
 
   const indices = (start: number, size: number): Array<number> =>

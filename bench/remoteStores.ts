@@ -1,7 +1,7 @@
 /**
  * What do RedisStore and SqlStore cost over their client? Finds and commits a second of sessions of 256 bytes of JSON,
- * through one client to a real server on this machine, beside the same commands sent bare through that client: one at a
- * time, and 64 at a time. Rounds take turns; the medians count.
+ * through one client to a real server on this machine, compared with the same bare commands through that client: one at
+ * a time, and 64 at a time. Rounds take turns; the medians count.
  */
 import { DateTime, Duration, Effect, Layer } from "effect"
 import * as Redis from "effect/persistence/Redis"
@@ -27,7 +27,7 @@ const perSecond = Effect.fnUntraced(function* (operation: Operation, concurrency
   return sessions / Duration.toSeconds(duration)
 })
 
-/** Prints what a store does in a second beside its bare commands, in rounds that take turns. */
+/** Prints the operations per second of a store and of its bare commands, in alternating rounds. */
 const compare = Effect.fnUntraced(function* (name: string, store: Operation, bare: Operation) {
   for (const concurrency of [1, 64]) {
     const rates: { readonly store: Array<number>; readonly bare: Array<number> } = { store: [], bare: [] }

@@ -1,4 +1,4 @@
-/** What is measured, as one process hands it to another and as the file of results has it. */
+/** The measurements, as processes pass them on and as the file of results holds them. */
 import { Schema } from "effect"
 
 const figure = Schema.optional(Schema.Finite)
@@ -11,13 +11,13 @@ export const Figures = Schema.Struct({
   miss: figure,
   replace: figure,
   delete: figure,
-  /** Milliseconds, of all sessions; and the longest turn of the event loop meanwhile. */
+  /** Milliseconds, for all sessions; and the longest turn of the event loop in that time. */
   all: figure,
   allStall: figure,
-  /** Bytes a session: on the heap and beside it, and what was resident. */
+  /** Bytes per session: on the heap, outside of it, and resident. */
   heap: figure,
   resident: figure,
-  /** Milliseconds of a pass from start to end; turns of the event loop meanwhile, and what finds waited. */
+  /** Milliseconds of a pass from start to end; turns of the event loop in that time, and how long finds waited. */
   sweep: figure,
   sweepStall: figure,
   sweepStall99: figure,
@@ -25,7 +25,7 @@ export const Figures = Schema.Struct({
   /** The same without a pass. */
   idleStall: figure,
   idleFind99: figure,
-  /** Microseconds of the processor that a server takes for a request: in all, of its own and of the system's. */
+  /** Microseconds of processor time that a server takes for a request: in total, of the process and of the system. */
   cpu: figure,
   user: figure,
   system: figure,

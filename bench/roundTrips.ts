@@ -1,8 +1,8 @@
-/** Counts the round trips to a server: how often what is sent to it follows something that it answered. */
+/** Counts the round trips to a server: how often a message to it follows an answer. */
 import { once } from "node:events"
 import { type AddressInfo, connect, createServer } from "node:net"
 
-/** Stands before a server on this machine, on a port of its own. */
+/** A proxy in front of a server on this machine, on its own port. */
 export const countRoundTrips = async (port: number) => {
   let count = 0
   const proxy = createServer({ noDelay: true }, (client) => {
@@ -17,7 +17,7 @@ export const countRoundTrips = async (port: number) => {
     })
     client.pipe(server)
     server.pipe(client)
-    // Whoever is cut off on one side is on the other.
+    // If one side disconnects, so does the other.
     client.on("error", () => server.destroy())
     server.on("error", () => client.destroy())
   })

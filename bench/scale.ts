@@ -8,13 +8,13 @@ import type { NewSession, Peer } from "./stores.ts"
 const expiredPercent = 50
 const sampleSize = 50_000
 
-/** Of the heap for a session: what it was measured to take, and half as much for the collector. */
+/** Heap per session: the measured size, plus half of it for the collector. */
 const bytesEach = 1_100
 
 /** How much memory a process may need that holds so many sessions. */
 export const mebibytesFor = (sessions: number): number => Math.ceil((sessions * bytesEach) / 2 ** 20)
 
-/** Of those that do not expire, every so many one: as many of them whatever the size of the store. */
+/** A sample of the sessions that do not expire, of the same size for every size of the store. */
 const isSampled = (index: number, sessions: number): boolean => {
   const active = (index % 100) - expiredPercent
   const nth = Math.floor(index / 100) * (100 - expiredPercent) + active

@@ -4,7 +4,10 @@ import { randomBytes, randomFillSync } from "node:crypto"
 const entropy = Buffer.alloc(32 * 1024)
 let used = entropy.length
 
-/** A new token of 32 random bytes. They are drawn many at a time, or the drawing would take longer than what is measured. */
+/**
+ * A new token of 32 random bytes. They are drawn many at a time, or the drawing would take longer than the measured
+ * code.
+ */
 export const newToken = (): string => {
   if (used === entropy.length) {
     randomFillSync(entropy)
@@ -16,7 +19,7 @@ export const newToken = (): string => {
 
 const letters = Buffer.from(randomBytes(1024 * 1024).toString("base64url"), "latin1")
 
-/** A text a number, so that nothing has to be kept to know what a session holds. */
+/** One text for each number, so the content of a session is known without storing it. */
 export const textOf = (seed: number): string => {
   const start = (seed * 257) % (letters.length - 256)
   return letters.toString("latin1", start, start + 256)

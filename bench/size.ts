@@ -14,7 +14,7 @@ const limit = 8_000
 const bundle = async (contents: string) => {
   const { metafile, outputFiles } = await build({
     stdin: { contents, resolveDir: fileURLToPath(new URL("..", import.meta.url)) },
-    // The package as it is installed: the paths of our own tsconfig.json would lead to its source.
+    // Use the package as installed: the paths of our tsconfig.json would lead to its source.
     tsconfigRaw: {},
     external: ["effect", "effect/*"],
     platform: "node",

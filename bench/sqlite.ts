@@ -39,7 +39,7 @@ interface Picked {
   readonly data: string
 }
 
-/** An operation on some sessions, each of which is there. */
+/** An operation on some existing sessions. */
 type Operation = (picked: ReadonlyArray<Picked>, round: number) => Effect.Effect<unknown, unknown>
 type Operations = Record<"find" | "commit" | "replace", Operation>
 

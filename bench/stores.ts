@@ -33,7 +33,7 @@ export interface Store {
   readonly delete: (tokens: ReadonlyArray<string>) => Answer<unknown>
   /** Answers how many there were. */
   readonly all?: () => Answer<number>
-  /** One pass that removes what has expired; answers how many sessions are held after it. */
+  /** One pass that removes expired sessions; returns how many are left. */
   readonly sweep?: () => Promise<number>
 }
 
@@ -193,7 +193,7 @@ const memoryStore = async (): Promise<Store> => {
 }
 
 const lruCache = async (sessions: number): Promise<Store> => {
-  // It wants a bound, or a timer for each entry. The bound leaves room for what is written besides.
+  // It needs a limit, or a timer for each entry. The limit leaves room for the other writes.
   const cache = new LRUCache<string, string>({ max: sessions + 1_000, ttl: 1, perf: Date })
   return {
     commit: (batch) => {
@@ -238,7 +238,7 @@ const plainMap = async (): Promise<Store> => {
   }
 }
 
-/** What MemStore is built on, bare: no expiry, no fiber, and nobody else who reads it. */
+/** The bare map under MemStore: no expiry, no fiber, and no other readers. */
 const hashMap = async (): Promise<Store> => {
   let map = HashMap.empty<string, string>()
   return {
@@ -256,7 +256,7 @@ const hashMap = async (): Promise<Store> => {
   }
 }
 
-/** The same in a `Ref`, as a store of the fewest lines would have it: what each operation takes besides is a step of the fiber. */
+/** The same in a `Ref`, as in the shortest possible store: each operation also takes a step of the fiber. */
 const refHashMap = async (): Promise<Store> => {
   const ref = Ref.makeUnsafe(HashMap.empty<string, string>())
   return {

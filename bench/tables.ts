@@ -1,4 +1,4 @@
-/** The results as Markdown tables, which a person can read on a terminal as well. */
+/** The results as Markdown tables, which are also readable on a terminal. */
 import { type Figure, type Part, type Results, type Summary, summarize } from "./results.ts"
 import { peers } from "./stores.ts"
 import { targetsOf } from "./targets.ts"

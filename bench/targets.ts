@@ -4,7 +4,7 @@ import { type Figure, type Part, type Results, summarize } from "./results.ts"
 
 export interface Target {
   readonly name: string
-  /** `NaN` where it was not measured. */
+  /** `NaN` if it was not measured. */
   readonly value: number
   readonly limit: number
   readonly met: boolean

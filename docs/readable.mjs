@@ -1,10 +1,28 @@
 /**
- * A plugin of TypeDoc, for readers: pages stand in the sidebar by their titles, guides and recipes apart, and the first page
- * has one heading.
+ * A plugin of TypeDoc, for readers. In the sidebar, pages have their titles, guides and recipes are apart, and entries
+ * have the names that you import. The first page has one heading. On a narrow screen, wide tables and code scroll.
  */
-import { Converter, PageEvent, ReflectionKind } from "typedoc"
+import { Converter, DefaultTheme, JSX, PageEvent, ReflectionKind } from "typedoc"
 
 const folderOf = (name) => (name.startsWith("docs/recipes/") ? "Recipes" : "Guides")
+
+class Readable extends DefaultTheme {
+  buildNavigation(project) {
+    const elements = super.buildNavigation(project)
+    // TypeDoc takes the slash in `effect-sessions/http` for a folder.
+    const folder = elements.find(({ kind, text }) => kind === undefined && text === project.name)
+    const entries = folder.children.map((entry) => ({ ...entry, text: `${folder.text}/${entry.text}` }))
+    return [...elements.filter((element) => element !== folder), ...entries]
+  }
+}
+
+const styles = `
+.col-content { overflow-wrap: anywhere; }
+.tsd-typography table { display: block; overflow-x: auto; overflow-wrap: normal; }
+.tsd-typography img { max-width: 100%; }
+pre, .tsd-signature { overflow-x: auto; }
+pre, pre code { white-space: pre; }
+`
 
 /** @param {import("typedoc").Application} app */
 export const load = (app) => {
@@ -14,6 +32,10 @@ export const load = (app) => {
       page.name = `${folderOf(page.name)}/${title.replaceAll("/", " ")}`
     }
   })
+  app.renderer.defineTheme("readable", Readable)
+  app.renderer.hooks.on("head.end", () =>
+    JSX.createElement("style", null, JSX.createElement(JSX.Raw, { html: styles }))
+  )
   app.renderer.on(PageEvent.END, (page) => {
     if (page.url === "index.html") page.contents = page.contents?.replace(/<div class="tsd-page-title">.*?<\/div>/s, "")
   })

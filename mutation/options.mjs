@@ -1,4 +1,4 @@
-/** The stores that have an entry of their own. The cleanup is theirs: only a store with a server has sweeps that fail. */
+/** The stores with a separate entry. The cleanup belongs to them: only a store with a server has sweeps that fail. */
 export const stores = ["src/*/*Store.ts", "src/internal/cleanup.ts"]
 
 /** What the two runs have in common: that of the core, and that of those stores. */

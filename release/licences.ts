@@ -1,7 +1,7 @@
 /**
- * Lists the licences of everything that is installed, and fails if one is not known or not allowed, or if an entry of a
- * lock file has no checksum. It reads each lock file of the project, and package.json of what stands in `node_modules`: what is
- * not installed here, such as a binary for another system, counts by what the lock file says.
+ * Lists the licences of all installed packages, and fails if one is not known or not allowed, or if an entry of a lock
+ * file has no checksum. It reads each lock file of the project, and package.json of what stands in `node_modules`: what
+ * is not installed here, such as a binary for another system, counts by what the lock file says.
  */
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
@@ -76,7 +76,7 @@ const packages = new Map<string, Set<string>>()
 for (const folder of [".", "docs", "bench", "mutation"]) {
   const lock: Record<string, Locked> = Object(json(join(root, folder, "package-lock.json")).packages)
   for (const [path, locked] of Object.entries(lock)) {
-    // What has no version is optional, and was never there for this system; a link is this package itself.
+    // A package without a version is optional, and does not exist for this system; a link is this package itself.
     if (!path.startsWith("node_modules/") || locked.link || locked.version === undefined) continue
     const id = `${path.replace(/^.*node_modules\//, "")}@${locked.version}`
     if (isElsewhere(id, locked)) {

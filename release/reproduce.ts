@@ -4,7 +4,7 @@
  *     npm run reproduce -- v0.1.0                 # with what npm serves as this version
  *     npm run reproduce -- v0.1.0 package.tgz
  *
- * The commit is cloned to a temporary folder, with what its lock file names installed anew.
+ * The commit is cloned to a temporary folder, and the packages of its lock file are installed again.
  */
 import { execFileSync } from "node:child_process"
 import { createHash } from "node:crypto"

@@ -40,8 +40,8 @@ const commitMany = (store: MemStore["Service"], count: number, lifetime: Duratio
   )
 
 /**
- * Waits until a sweep that is under way removes no more: `TestClock.adjust` waits for what it has woken, but for a second
- * of real time at most.
+ * Waits until the running sweep removes no more: `TestClock.adjust` waits for what it has woken, but for a second of
+ * real time at most.
  */
 const sweepEnded = Effect.fnUntraced(function* (store: MemStore["Service"]) {
   let before: number
@@ -398,7 +398,7 @@ describe("capacity", () => {
       Effect.gen(function* () {
         yield* commitMany(store, 32, "30 minutes", "used ")
         yield* commitMany(store, 32, "1 hour", "unused ")
-        // One has to go, and the snapshot of that moment is good for three more.
+        // One has to go, and the snapshot of that moment lasts for three more.
         yield* store.commit("first", "data", yield* fromNow("2 hours"))
         const used = [...HashMap.keys(yield* store.all)].filter((token) => token.startsWith("used "))
         for (const token of used) yield* store.commit(token, "used", yield* fromNow("3 hours"))
@@ -823,7 +823,7 @@ describe("all and entries", () => {
 })
 
 describe("layers", () => {
-  /** A service as an application would write it: it knows nothing of MemStore. */
+  /** A service as in an application: it does not depend on MemStore. */
   class Carts extends Context.Service<
     Carts,
     { readonly add: (token: string, item: string) => Effect.Effect<string, never> }

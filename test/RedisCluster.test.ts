@@ -32,7 +32,7 @@ class UserSession extends Session.Service<UserSession>()("test/UserSession", {
   schema: Schema.Struct({ userId: Schema.optionalKey(Schema.String) }),
   initial: () => ({}),
   indexes: { user: ({ userId }) => userId },
-  // So that only an event can have told within seconds.
+  // Long, so only an event can arrive within seconds.
   recheckInterval: "1 minute"
 }) {}
 
@@ -115,7 +115,7 @@ describeRedis("RedisStore on a cluster", () => {
         Effect.gen(function* () {
           const { nodes } = yield* RedisCluster
           const prefix = `${crypto.randomUUID()}:`
-          // Each server has a client, a store and a bus of its own.
+          // Each server has its own client, store and bus.
           const server = Layer.mergeAll(RedisStore.layerWith({ prefix }), RedisEvents.layer).pipe(
             Layer.provide(redisClusterClient),
             Layer.provide(Layer.succeed(RedisCluster, { nodes })),
@@ -187,7 +187,7 @@ describeRedis("RedisStore on a cluster", () => {
           Effect.forEach(tokens, (token) => Effect.timeout(store.find(token), "2 seconds"))
         )
         assert.isTrue(Exit.isFailure(whileAway), "the master must be missed")
-        // Every write goes through again once the replica has taken its place.
+        // Every write succeeds again when the replica has taken over.
         const replaceAll = Effect.forEach(tokens, (token) =>
           Effect.timeout(store.commit(token, `${token}, renewed`, expiry), "1 second")
         )

@@ -9,7 +9,7 @@ import { describeRedis, RedisServer, redisClient } from "./servers.ts"
 import { nobody, User, visit } from "./session/fixtures.ts"
 import { settle } from "./session/virtualStore.ts"
 
-/** Looks again after a minute, so that only an event can have told within a second. */
+/** Checks again after a minute, so only an event can arrive within a second. */
 class UserSession extends Session.Service<UserSession>()("test/UserSession", {
   schema: User,
   initial: nobody,
@@ -19,7 +19,7 @@ class UserSession extends Session.Service<UserSession>()("test/UserSession", {
 // Without a logger: a client logs that it lost its connection.
 const client = Layer.provide(redisClient, Logger.layer([]))
 
-/** A server of its own: with its own client of Redis, its own store and its own bus. */
+/** A separate server, with its own Redis client, store and bus. */
 const newServer = Effect.map(
   Layer.build(Layer.fresh(Layer.mergeAll(RedisStore.layer, RedisEvents.layer).pipe(Layer.provide(client)))),
   (context) =>
@@ -35,7 +35,7 @@ const logIn = Effect.gen(function* () {
 
 const opened = (token: Redacted.Redacted<string>) => UserSession.open(token)
 
-/** Begins to wait on a server, and has looked once. */
+/** Begins to wait on a server, and returns after the first check. */
 const wait = <A, E>(effect: Effect.Effect<A, E>) =>
   Effect.tap(Effect.forkChild(effect, { startImmediately: true }), Effect.sleep("100 millis"))
 

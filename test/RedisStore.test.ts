@@ -235,7 +235,7 @@ describeRedis("RedisStore", () => {
   layer(Layer.provideMerge(redisClient, RedisServer.layer), { excludeTestServices: true })("with an ACL", (it) => {
     const rights = ["+get", "+set", "+del", "+evalsha", "+script|load", "+mget", "+scan"]
 
-    /** The client of a new user who may do so much to keys that begin with `mine:`, and nothing else. */
+    /** The client of a new user with the given rights to keys that begin with `mine:`, and no others. */
     const clientOf = (rights: ReadonlyArray<string>) =>
       Layer.unwrap(
         Effect.gen(function* () {

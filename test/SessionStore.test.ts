@@ -36,7 +36,7 @@ describe("SessionStoreError", () => {
 })
 
 describe("SessionStore.make", () => {
-  /** A store whose every operation fails with its own name, and one that has to be asked nothing. */
+  /** A store whose operations all fail with their name, and one that must not be called. */
   const failing = {
     find: () => Effect.fail("find"),
     create: () => Effect.fail("create"),

@@ -37,7 +37,7 @@ const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
 const inAYear = Effect.map(DateTime.now, DateTime.add({ years: 1 }))
 const anHourAgo = Effect.map(DateTime.now, DateTime.subtract({ hours: 1 }))
 
-/** Where a file of sessions may be, in a folder of its own. */
+/** A path for a file of sessions, in a new folder. */
 const temporaryFile = Effect.map(temporaryFolder, (folder) => join(folder, "sessions.db"))
 
 // Loaded when it is needed: Node 20 cannot, and there these tests are skipped.
@@ -70,6 +70,7 @@ const countRows = (filename: string, table = "sessions") =>
   )
 
 const internals = Effect.promise(async () => ({
+  ...(await import("../src/sqlite/checkpoints.ts")),
   ...(await import("../src/sqlite/database.ts")),
   ...(await import("../src/sqlite/sessions.ts"))
 }))
@@ -80,7 +81,7 @@ const awaitRows = (filename: string, rows: number) =>
     until: (found) => found === rows
   })
 
-const noCheckpoints = { wrote: () => {}, areBehind: () => false }
+const noCheckpoints = { wrote: () => {}, areUnderWay: () => false }
 
 const program = fileURLToPath(new URL("sqliteProcess.ts", import.meta.url))
 const quiet = "--disable-warning=ExperimentalWarning"
@@ -94,7 +95,7 @@ const bundled = Effect.flatMap(temporaryFolder, (folder) =>
   })
 )
 
-// Root has every right, and so lends itself to nobody.
+// Root has every right, so these tests cannot run as root.
 const isRoot = userInfo().uid === 0
 const asNobody = Effect.acquireRelease(
   Effect.sync(() => isRoot && process.seteuid?.(65_534)),
@@ -309,7 +310,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
         const { open, prepare } = yield* internals
         const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
         const deleted: Array<number> = []
-        const checkpoints = { wrote: (rows: number) => void deleted.push(rows), areBehind: () => false }
+        const checkpoints = { wrote: (rows: number) => void deleted.push(rows), areUnderWay: () => false }
         const { primitives, sweep } = prepare(yield* open(file), file, checkpoints)
         const [active, expired] = [yield* inAnHour, yield* anHourAgo]
         for (let i = 0; i < 3_000; i++) yield* primitives.commit(`token ${i}`, "data", i < 2_000 ? active : expired)
@@ -320,18 +321,18 @@ describe.skipIf(isMissing)("SqliteStore", () => {
       })
     )
 
-    it.effect("waits where the log is behind", () =>
+    it.effect("waits while a checkpoint is under way", () =>
       Effect.gen(function* () {
         const { open, prepare } = yield* internals
         const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
-        let isBehind = true
-        const checkpoints = { wrote: () => {}, areBehind: () => isBehind }
+        let isUnderWay = true
+        const checkpoints = { wrote: () => {}, areUnderWay: () => isUnderWay }
         const { primitives, sweep } = prepare(yield* open(file), file, checkpoints)
         yield* primitives.commit("token", "data", yield* anHourAgo)
         const fiber = yield* Effect.forkChild(sweep)
         for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
         assert.strictEqual(yield* countRows(file.filename), 1)
-        isBehind = false
+        isUnderWay = false
         assert.strictEqual(yield* Fiber.join(fiber), 1)
       })
     )
@@ -375,7 +376,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
   })
 
   describe("checkpoints", () => {
-    /** How often the log has begun anew, which SQLite counts at its beginning. */
+    /** How often the log has restarted, which SQLite counts at its beginning. */
     const beginningsOf = (filename: string) => readFileSync(`${filename}-wal`).readUInt32BE(12)
 
     it.live("move what was written from the log into the file, and the log begins anew, while writes go on", () =>
@@ -398,6 +399,24 @@ describe.skipIf(isMissing)("SqliteStore", () => {
           Effect.map(() => assert.isFalse(existsSync(`${filename}-wal`)))
         )
       )
+    )
+
+    it.live("are under way from the moment at which enough was written until all of it is in the file", () =>
+      Effect.gen(function* () {
+        const { make, open } = yield* internals
+        const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
+        const database = yield* open(file)
+        const checkpoints = yield* make(database, file.filename)
+        const insert = database.prepare("INSERT INTO sessions (token, expiry, data) VALUES (?, 1, 'data')")
+        for (let i = 0; i < 1_000; i++) insert.run(`token ${i}`)
+        const before = statSync(file.filename).size
+        checkpoints.wrote(499, 0)
+        assert.isFalse(checkpoints.areUnderWay())
+        checkpoints.wrote(1, 0)
+        assert.isTrue(checkpoints.areUnderWay())
+        yield* Effect.repeat(Effect.sleep("5 millis"), { while: () => checkpoints.areUnderWay() })
+        assert.isAbove(statSync(file.filename).size, before)
+      })
     )
 
     it.live("are SQLite's own where no worker may be started", () =>
@@ -656,7 +675,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
           const other = run(quiet, yield* bundled, "increment", filename, "1000")
           const own = Effect.replicateEffect(increment(store, "counter", expiry), 1_000, { concurrency: 10 })
           const child = yield* Effect.forkChild(other)
-          // Not before the other has begun, so that they meet.
+          // Not before the other has begun, so they overlap.
           yield* Effect.repeat(Effect.andThen(Effect.sleep("2 millis"), store.find("counter")), {
             until: (found) => !Option.contains(found, "0")
           })
@@ -672,7 +691,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
     // How often: a few times, or as often as the environment says.
     const kills = Number(process.env.SQLITE_KILLS ?? 5)
 
-    /** What a process says that it tried and what was confirmed: the last of each token. */
+    /** What a process has tried and what was confirmed, by its own log: the last entry of each token. */
     const readLog = (log: string) => {
       const confirmed = new Map<string, string | null>()
       const tried = new Map<string, string | null>()
@@ -718,7 +737,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
               else expected.set(token, data)
             }
             const all = yield* Effect.scoped(Effect.flatMap(openStore({ filename }), (store) => store.all))
-            // Of what was under way, either may be there: it was confirmed to nobody.
+            // An unconfirmed write may or may not be there.
             for (const [token, data] of tried) {
               const found = Option.getOrNull(HashMap.get(all, token))
               assert.include([data, confirmed.get(token) ?? null], found)

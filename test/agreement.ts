@@ -1,5 +1,5 @@
 /**
- * What two stores are asked at random, the same in each run, so that a failure can be seen again.
+ * Random operations on two stores, the same in each run, so a failure can be reproduced.
  */
 import { assert } from "@effect/vitest"
 import { type DateTime, Effect, Option } from "effect"

@@ -8,7 +8,7 @@ const reports = reportsOf(manifest.exports)
 
 const textOf = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), "utf8")
 
-/** What a file says, without what it imports and without comments. */
+/** The code of a file, without imports and comments. */
 const codeOf = (file: string): string =>
   textOf(file)
     .replace(/^import [^"]*"[^"]*"$/gm, "")

@@ -1,10 +1,10 @@
-/** What runs where there is no Node: code in one script, as a bundler makes it for a browser or a Worker. */
+/** Bundles code into one script, as for a browser or a Worker, which have no Node. */
 import { fileURLToPath } from "node:url"
 import { createContext, runInContext } from "node:vm"
 import { assert } from "@effect/vitest"
 import { build } from "esbuild"
 
-/** Bundles code that stands in `src`, and asserts that the bundle is all that is needed. */
+/** Bundles code from `src`, and asserts that the bundle is self-contained. */
 export const bundle = async (contents: string, platform: "browser" | "neutral"): Promise<string> => {
   const { metafile, outputFiles } = await build({
     stdin: { contents, resolveDir: fileURLToPath(new URL("../src", import.meta.url)) },

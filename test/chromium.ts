@@ -1,5 +1,5 @@
 /**
- * Chromium, which has its own opinion of cookies and origins. Tests that need it are skipped if it is not there.
+ * Chromium, which has its own rules for cookies and origins. Tests that need it are skipped if it is missing.
  */
 import { existsSync } from "node:fs"
 import { Effect } from "effect"
@@ -36,7 +36,7 @@ const options = {
   ]
 }
 
-/** A browser that runs until the scope closes. What it keeps beyond that is in the folder. */
+/** A browser that runs until the scope closes. Its profile is in the folder. */
 export const launchIn = (folder: string, settings: { readonly baseURL: string; readonly javaScriptEnabled: boolean }) =>
   Effect.map(
     Effect.acquireRelease(

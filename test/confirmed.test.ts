@@ -1,4 +1,4 @@
-/** What `npm run faults` holds sessions to, on histories of which the answer is known. */
+/** Tests the checker of `npm run faults` on histories with a known answer. */
 import { assert, describe, it } from "@effect/vitest"
 import { checkConfirmed, type SessionInput, type SessionOperation, type SessionOutput } from "./faults/confirmed.ts"
 

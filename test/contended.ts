@@ -1,5 +1,5 @@
 /**
- * One session that many want to change at once: a counter, a store that counts what is asked of it, and the load.
+ * One session that many requests change at the same time: a counter, a store that counts its operations, and the load.
  */
 import { Clock, Effect, Option, type Redacted, Schema } from "effect"
 import { Session, SessionStore, type SessionStoreError } from "effect-sessions"
@@ -47,7 +47,7 @@ export const changed = Effect.fnUntraced(function* (token: Redacted.Redacted<str
   return session
 })
 
-/** Opens a session so many times, changes it in each, and only then commits them all at once. */
+/** Opens a session `count` times, changes each, and then commits them all at the same time. */
 export const commitAtOnce = Effect.fnUntraced(function* (
   token: Redacted.Redacted<string>,
   count: number,
@@ -65,7 +65,7 @@ export interface Offered {
   confirmed: number
   /** Failed with a `SessionBusyError`. */
   busy: number
-  /** Neither: still under way. */
+  /** Neither: still running. */
   left: number
 }
 

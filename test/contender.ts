@@ -1,6 +1,7 @@
 /**
  * The second of two application processes that change one session: says `ready` when it has opened the session as often
- * as it is told, waits for a line, commits all at once, and says how many store operations that took.
+ * as it is told, waits for a line, commits all of them at the same time, and prints how many store operations that
+ * took.
  */
 import { createInterface } from "node:readline/promises"
 import { Effect, Layer, Redacted } from "effect"

@@ -1,5 +1,5 @@
 /**
- * One cookie cannot bring a store down: what many commits of one session at once cost, on every store.
+ * One cookie cannot bring a store down: the cost of many simultaneous commits of one session, on every store.
  */
 import { spawn } from "node:child_process"
 import { createServer } from "node:http"
@@ -264,7 +264,7 @@ const withGate = <A, E>(
 const settle = Effect.replicateEffect(Effect.yieldNow, 20, { discard: true })
 
 describe("While a commit is under way", () => {
-  /** Sessions of one token, the first of which is being committed, and so many more that wait for it. */
+  /** Sessions of one token: the first is being committed, and the others wait for it. */
   const queue = Effect.fnUntraced(function* (gate: { closed: "find" | "replace" | undefined }, waiting: number) {
     const token = yield* newCounter
     const sessions = yield* Effect.replicateEffect(changed(token), waiting + 1)
@@ -335,7 +335,7 @@ describe("While a commit is under way", () => {
 })
 
 describe("Who opens a session while it is changed", () => {
-  /** A session that is being committed, with one look at it under way and so many that came after. */
+  /** A session that is being committed, with one running look-up and some that came later. */
   const openers = Effect.fnUntraced(function* (gate: Effect.Success<typeof makeGate>, count: number) {
     const token = yield* newCounter
     const busy = yield* changed(token)
@@ -349,7 +349,7 @@ describe("Who opens a session while it is changed", () => {
     yield* settle
     const others = yield* Effect.forEach(Array.from({ length: count }), () => Effect.forkChild(open))
     yield* settle
-    // The commit, so that the looks alone are left.
+    // The commit ends, and only the look-ups are left.
     gate.next()
     yield* settle
     return { first, others }

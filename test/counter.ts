@@ -1,5 +1,5 @@
 /**
- * A counter in a session, which loses nothing only where `replace` does not.
+ * A counter in a session. It loses no increment only if `replace` is atomic.
  */
 import { type DateTime, Effect, Option } from "effect"
 import type { SessionStoreOperations } from "effect-sessions"

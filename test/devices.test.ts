@@ -1,5 +1,5 @@
 /**
- * The devices of a user, in the web application of examples/: several browsers at once, whose open pages notice a log-out.
+ * The devices of a user, in the web application of examples/: several browsers, whose open pages notice a log-out.
  */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -18,7 +18,7 @@ import { describeRedis, RedisServer } from "./servers.ts"
 
 warnWithoutChromium("test/devices.test.ts")
 
-/** The address of a server with a store of its own. */
+/** The address of a server with its own store. */
 const startServer = Effect.gen(function* () {
   const context = yield* HttpRouter.serve(Routes, { disableListenLog: true, disableLogger: true }).pipe(
     Layer.provide(MemStore.layer),
@@ -34,7 +34,7 @@ const startServer = Effect.gen(function* () {
 
 const example = fileURLToPath(new URL("../examples/web.ts", import.meta.url))
 
-/** The address of a server in a process of its own, as `npm start` starts it. */
+/** The address of a server in a separate process, as `npm start` starts it. */
 const startProcess = Effect.fnUntraced(function* (environment: Record<string, string>) {
   const child = yield* Effect.acquireRelease(
     Effect.sync(() =>
@@ -52,7 +52,7 @@ const startProcess = Effect.fnUntraced(function* (environment: Record<string, st
       })
   )
   return yield* Effect.callback<string>((resume) => {
-    // Read for as long as it runs: it logs requests, and would end if nobody took them.
+    // Read its output while it runs: it logs requests, and would end if nothing read them.
     child.stdout.on("data", (data) => {
       const address = /http:\S+/.exec(String(data))?.[0]
       if (address !== undefined) resume(Effect.succeed(address))
@@ -66,7 +66,7 @@ const listening = (page: Page) =>
 
 type Browser = Effect.Success<typeof launch>
 
-/** The counter of a user who has logged in with a browser of its own, on a page that listens. */
+/** The counter of a user who has logged in with a new browser, on a page that listens. */
 const device = Effect.fnUntraced(function* (browser: Browser, baseURL: string, name: string, userAgent: string) {
   const context = yield* Effect.promise(() => browser.newContext({ baseURL, userAgent }))
   const page = yield* openPage(context, "/")
@@ -87,7 +87,7 @@ const listed = (page: Page) => Effect.promise(() => rows(page).locator("p:first-
 
 const devicesOn = (page: Page) => Effect.andThen(openDevices(page), listed(page))
 
-/** What a page says that was left open, when it has gone to say so by itself. */
+/** The message of an open page after it has navigated by itself. */
 const farewellOn = (page: Page, timeout = 20_000) =>
   Effect.gen(function* () {
     yield* Effect.promise(() => page.waitForURL(/[/]logged-out[?]/, { timeout }))

@@ -1,5 +1,5 @@
 /**
- * What no update may be lost to, over real HTTP: many requests at once, and a slow one that overlaps a log-out.
+ * No update is lost over real HTTP: many simultaneous requests, and a slow one that overlaps a log-out.
  */
 import { createServer } from "node:http"
 import { NodeHttpServer } from "@effect/platform-node"
@@ -16,7 +16,7 @@ const increment = Effect.gen(function* () {
   return HttpServerResponse.empty()
 })
 
-/** Lets nobody pass until so many have come. */
+/** A gate that opens when the given number of fibers has arrived. */
 const makeBarrier = (size: number) => {
   const open = Deferred.makeUnsafe<void>()
   let waiting = 0

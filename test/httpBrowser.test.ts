@@ -42,7 +42,7 @@ const logIn = Effect.gen(function* () {
 
 const logOut = Account.use((account) => Effect.as(account.destroy, HttpServerResponse.redirect("/", { status: 303 })))
 
-/** Sends who the user is as the first message. */
+/** Sends the name of the user as the first message. */
 const makeSocket = (sessions: HttpSession.Middleware<Account, typeof Person.Type>) =>
   Effect.gen(function* () {
     const { user } = yield* (yield* sessions.open).get
@@ -156,7 +156,7 @@ const listenTo = (page: Page, url: string) =>
       })`)
   )
 
-/** An application, and a site elsewhere: of another site, and of the same site at another port. */
+/** An application, and other pages: of another site, and of the same site on another port. */
 const serve = Effect.fnUntraced(function* (options?: HttpSession.Options) {
   const port = yield* listen(App(options))
   const other = yield* listen(Elsewhere)

@@ -1,6 +1,6 @@
 /**
- * What becomes of a session over real HTTP when its token is renewed in the middle of other requests, when it goes unused,
- * and when many requests commit it at once.
+ * What becomes of a session over real HTTP when its token is renewed in the middle of other requests, when it goes
+ * unused, and when many requests commit it at the same time.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber, Layer, Option, Redacted, type Scope, Stream } from "effect"
@@ -55,7 +55,7 @@ const mergeOther: Handler = ({ merge }) =>
     return done
   })
 
-/** The same handler, which commits by itself, and once more if that fails. */
+/** The same handler, but it commits by itself, and again if that fails. */
 const insist =
   (handler: Handler): Handler =>
   (session) =>
@@ -73,7 +73,7 @@ const makeGate = Effect.sync(() => {
   return {
     reached: Deferred.await(reached),
     open: Deferred.succeed(opened, undefined),
-    /** When who waited was interrupted. */
+    /** When the waiting request was interrupted. */
     left: Deferred.await(left),
     pass: Deferred.succeed(reached, undefined).pipe(
       Effect.andThen(Deferred.await(opened)),
@@ -93,7 +93,7 @@ const park = Effect.fnUntraced(function* (n: number, isMeant: (operation: Operat
 
 const isWrite = (operation: Operation) => operation !== "find"
 
-/** The same handler, which waits at a gate before it goes on. */
+/** The same handler, but it waits at a gate before it continues. */
 const behind =
   (gate: { readonly pass: Effect.Effect<void> }, handler: Handler): Handler =>
   (session) =>
@@ -127,12 +127,12 @@ const serveElsewhere = Effect.fnUntraced(function* (handlers: Record<`/${string}
 
 type Client = ReturnType<typeof clientOf>
 
-/** A visitor who has written once. */
+/** A visitor who has made one change. */
 const arrive = Effect.fnUntraced(function* (request: Client) {
   return tokenOf(yield* request("POST /write"), "session")
 })
 
-/** What a page shows to who has a token. It may set no cookie. */
+/** What a page shows for a token. It must not set a cookie. */
 const pageOf = Effect.fnUntraced(function* (request: Client, token: string) {
   const { body, cookies, status } = yield* request("GET /", token)
   assert.strictEqual(status, 200)
@@ -531,7 +531,8 @@ describe("over real HTTP", () => {
           hasCome = planned.hasCome()
           store.heal()
           const shown = `${yield* pageOf(request, mine)}, ${yield* pageOf(request, other)}`
-          // The last is where the write of this session arrived, but was not confirmed: the other is put back then.
+          // In the last case, the write of this session arrived, but was not confirmed: then the other session is put
+          // back.
           assert.include(["nobody 1, nobody 2", "nobody 3, nobody 0", "nobody 3, nobody 2"], shown, `operation ${n}`)
         }
       })
@@ -571,7 +572,7 @@ describe("over real HTTP", () => {
 
     const minute = 60_000
 
-    /** Minutes on a clock that goes on only when it is told to, and whose sleep is the real one. */
+    /** A clock whose minutes pass only on demand, and whose sleep is real. */
     const withClock = (
       name: string,
       body: (pass: (minutes: number) => void) => Generator<Effect.Effect<unknown, unknown, Services>, void, never>

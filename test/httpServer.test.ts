@@ -236,7 +236,7 @@ describe("over real sockets", () => {
           const committed = yield* send(port, request.replace("/visit", "/log-in"), headers)
           assert.lengthOf(committed.cookies, isSet ? 1 : 0)
           assert.strictEqual(yield* size, isSet ? 2 : 0)
-          // With a cookie nothing was kept back, whatever is in it.
+          // A request with a cookie had none withheld, whatever the cookie contains.
           const garbage = yield* send(port, request, ["Cookie: session=garbage", ...headers])
           assert.lengthOf(garbage.cookies, 1)
         }).pipe(Effect.provide(memory))

@@ -136,7 +136,7 @@ describe("the other entries", () => {
     )
   })
 
-  // Node 20 has no SQLite, and the entry says so; a test of its own holds that.
+  // Node 20 has no SQLite, and the entry says so; another test checks that.
   const hasSqlite = process.getBuiltinModule("node:sqlite") !== undefined
   const loadable = groups.filter((group) => group !== "sqlite" || hasSqlite)
 
@@ -177,7 +177,8 @@ describe("the modules", () => {
   })
 
   it("import what is below them", () => {
-    // A store knows nothing of sessions, the core nothing of the entries, and what is internal nothing above it but tags.
+    // A store does not import sessions, the core does not import the entries, and internal modules import only tags
+    // from above.
     const isBelow = (module: string, imported: string): boolean => {
       if (!isCore(module) && imported.startsWith(module.replace(/[^/]+$/, ""))) return true
       if (module.startsWith("internal/") || isStore(module))

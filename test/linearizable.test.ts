@@ -1,4 +1,4 @@
-/** The checker of histories that `npm run faults` relies on, held to histories of which the answer is known. */
+/** Tests the checker of histories in `npm run faults` on histories with a known answer. */
 import { assert, describe, it } from "@effect/vitest"
 import fc from "fast-check"
 import { check, type Input, type RegisterOperation, step, type Value } from "./faults/linearizable.ts"
@@ -36,7 +36,7 @@ const historyOf = (order: ReadonlyArray<typeof happened extends fc.Arbitrary<inf
 
 const anyHistory = fc.array(happened, { maxLength: 60 }).map(historyOf)
 
-/** Operations after all others, one after the other, on values of their own, and without deletions that may come between. */
+/** Operations after all others, one after the other, on separate values, and without deletions in between. */
 const followedBy = (
   history: ReadonlyArray<RegisterOperation>,
   last: ReadonlyArray<readonly [input: Input, output: Value | boolean]>

@@ -1,5 +1,5 @@
 /**
- * Every link of a page leads somewhere: the file is there, and the heading in it. Links to other sites are not followed.
+ * Every link of a page resolves: the file exists, and so does the heading in it. Links to other sites are not followed.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"

@@ -2,10 +2,10 @@
  * A memory of secrets, for every test: what leaves the library in any way is searched for each token that was made in the
  * process, and for the values that the tests keep in sessions to this end. At the end of a test file none may have been found.
  *
- * It is the setup file of vitest.config.ts, and looks where all must pass, so that no test has to do anything for it: log
- * messages, by what a fiber asks for its loggers; failures and defects, by how they go through a fiber; spans, when they end;
- * metrics, at the end; the console; and responses, of which none may have a token outside of `Set-Cookie`, and one of an
- * error no secret at all.
+ * It is the setup file of vitest.config.ts, and no test has to call it: it watches the places that everything passes
+ * through: log messages, by what a fiber asks for its loggers; failures and defects, by how they go through a fiber;
+ * spans, when they end; metrics, at the end; the console; and responses, of which none may have a token outside of
+ * `Set-Cookie`, and one of an error no secret at all.
  */
 import { ServerResponse } from "node:http"
 import { inspect } from "node:util"
@@ -13,7 +13,7 @@ import { Cause, Effect, Exit, Logger, Metric, Tracer } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { afterAll, expect } from "vitest"
 
-/** Values that stand in no test by chance. Whatever test keeps them in a session need do no more. */
+/** Values that no test contains by chance. A test only has to keep them in a session. */
 export const secretValues = ["Xq7-secret-value-41927", "Xq7-secret-user-58163"] as const
 
 export interface Leak {
@@ -105,7 +105,7 @@ around(globalThis.crypto, "getRandomValues", nothing, (_args, bytes) => {
   return bytes
 })
 
-// Whatever loggers a test provides, one more reads along. By hand, as this is asked at each operation of a fiber.
+// One more logger reads along with those of a test. Hand-written, because every operation of a fiber asks for this.
 const recorder = Logger.make(({ cause, message }) => look("log", [message, Cause.pretty(cause), cause]))
 const fiber = prototypeOf(Effect.runFork(Effect.void))
 const getRef: (this: unknown, reference: unknown) => unknown = Reflect.get(fiber, "getRef")

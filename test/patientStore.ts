@@ -2,7 +2,7 @@
 import { Effect, Fiber, Layer, Schedule } from "effect"
 import { SessionStore, SessionStoreError, type SessionStoreOperation } from "effect-sessions"
 
-/** Fails after a second, whatever the store does: it is told to give up, and nobody waits until it has. */
+/** Fails after a second, whatever the store does: it is interrupted, without waiting for it to stop. */
 const withinASecond = <A>(operation: SessionStoreOperation, effect: Effect.Effect<A, SessionStoreError>) =>
   Effect.acquireUseRelease(
     Effect.forkDetach(effect),

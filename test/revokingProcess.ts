@@ -1,6 +1,6 @@
 /**
- * The second of two application processes on one store: it ends all sessions of the user that it is told, and says how
- * many there were.
+ * The second of two application processes on one store: it ends all sessions of the given user, and prints how many
+ * there were.
  */
 import { Effect, Layer } from "effect"
 import type { SessionStore } from "effect-sessions"

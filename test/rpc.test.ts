@@ -73,7 +73,7 @@ const start = Effect.gen(function* () {
   return { closed, open, port, token, client: yield* connect(port, token) }
 })
 
-/** A call that goes on for ever, once it has begun. */
+/** A call that never ends. */
 const listenForever = <E>(stream: Stream.Stream<number, E>) =>
   Effect.gen(function* () {
     const isBegun = yield* Deferred.make<void>()

@@ -1,6 +1,6 @@
 /**
  * The second of two application processes on one store. It finds the session `first`, opens the session `second` with
- * the same data, and adds to the number in the session `counter` as often as it is told.
+ * the same data, and adds to the number in the session `counter` as many times as the argument says.
  */
 import { DateTime, Effect, Layer, Option } from "effect"
 import { SessionStore } from "effect-sessions"

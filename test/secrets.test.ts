@@ -1,6 +1,6 @@
 /**
- * Sessions that hold secrets, in whatever goes right and wrong. The memory of secrets, in memory.ts, searches all that comes
- * of it, as it does for every other test; and the last tests plant leaks, each of which it has to find.
+ * Sessions that hold secrets, in success and failure. memory.ts searches all output for the secrets, as for every other
+ * test. The last tests plant leaks, and it has to find each of them.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Metric, Option, Redacted, Schema, Stream } from "effect"
@@ -80,7 +80,7 @@ const useAll = Effect.gen(function* () {
   yield* again.destroy
 })
 
-/** With logs and spans recorded as an application has them, all of which the memory of secrets reads along. */
+/** Records logs and spans like an application; memory.ts reads all of them. */
 const watched = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   withLog(() => withSpans(() => Effect.withSpan(Effect.exit(effect), "an application")))
 
@@ -157,7 +157,7 @@ const leaksOf = (
     yield* session.update(logIn)
     const { token } = Option.getOrThrow(yield* session.commit)
     const secrets = { token: Redacted.value(token), value: yield* session.get }
-    // A failure that no fiber runs is nobody's.
+    // A failure that no fiber runs does not count.
     yield* watched(Effect.suspend(() => leak(secrets)))
     return takeLeaks()
   }).pipe(Effect.provide(memory))
@@ -186,7 +186,7 @@ describe("a secret that gets out is found", () => {
     "a value that a span ends with": ["span", ({ value }) => Effect.withSpan(Effect.succeed(value), "open")],
     "a token in an attribute of a metric": [
       "metric",
-      // In a registry of its own, or it would be found again at the end of this file.
+      // In a separate registry, or it would be found again at the end of this file.
       ({ token }) =>
         Effect.andThen(Metric.update(Metric.counter("planted", { attributes: { token } }), 1), lookAtMetrics).pipe(
           Effect.provideService(Metric.MetricRegistry, new Map())

@@ -1,6 +1,6 @@
 /**
- * Real servers for the tests: each on a free port of the loopback, its files in a folder of its own, stopped and removed
- * with its scope.
+ * Real servers for the tests: each on a free port of the loopback, with its files in a separate folder, stopped and
+ * removed with its scope.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -21,12 +21,12 @@ import { temporaryFolder } from "./temporary.ts"
 
 const run = promisify(execFile)
 
-/** What a test can do to a server besides using it. */
+/** What a test can do to a server, in addition to using it. */
 interface Server {
   readonly port: number
-  /** Ends it at once, as a crash would. */
+  /** Kills it, like a crash. */
   readonly kill: Effect.Effect<void>
-  /** Starts it anew, on the same port and with the same files. */
+  /** Restarts it, on the same port and with the same files. */
   readonly start: Effect.Effect<void>
   /** Cuts the connections of all clients. */
   readonly cut: Effect.Effect<void>
@@ -76,7 +76,7 @@ const end = (child: ChildProcess, signal: NodeJS.Signals) =>
 const redisCommand = (port: number, ...args: ReadonlyArray<string>) =>
   Effect.tryPromise(() => run(redisCli ?? "redis-cli", ["-p", String(port), ...args]))
 
-/** A Redis server that keeps what it confirmed in an append-only file. */
+/** A Redis server that stores confirmed writes in an append-only file. */
 const startRedis = Effect.fnUntraced(function* (...options: ReadonlyArray<string>) {
   const folder = yield* temporaryFolder
   const port = yield* freePort
@@ -100,9 +100,9 @@ const startRedis = Effect.fnUntraced(function* (...options: ReadonlyArray<string
     Effect.suspend(() => (child === undefined ? Effect.void : end(child, signal)))
   yield* Effect.addFinalizer(() => stop("SIGKILL"))
   yield* start
-  // Paused first, so that commands are on their way when it dies.
+  // Pause it first, so commands are in flight when it dies.
   const kill = Effect.gen(function* () {
-    // Not the child's own method: Deno takes a child that got any signal for dead, and would send no other.
+    // Not the child's own method: Deno treats a child that got any signal as dead, and would send no other.
     if (child?.pid !== undefined) process.kill(child.pid, "SIGSTOP")
     yield* Effect.sleep("20 millis")
     yield* stop("SIGKILL")
@@ -265,7 +265,7 @@ export class PostgresServer extends Context.Service<PostgresServer, Server>()("t
         const children = yield* sql<{ readonly pid: number }>`SELECT pid FROM pg_stat_activity`
         const parent = yield* Effect.promise(() => readFile(join(data, "postmaster.pid"), "utf8"))
         for (const pid of [Number.parseInt(parent, 10), ...children.map(({ pid }) => pid)]) {
-          // One that has gone already is as good.
+          // It may be gone already.
           yield* Effect.ignore(Effect.try(() => process.kill(pid, "SIGKILL")))
         }
       }).pipe(Effect.provide(postgresClientOn(port)), Effect.orDie)
@@ -307,6 +307,6 @@ const describeWith =
     describe.skipIf(missing.length > 0)(name, tests)
   }
 
-/** As `describe`; skipped with a line that says so where the server is not installed, which fails under CI. */
+/** Like `describe`. If the server is not installed, the tests are skipped with a message; under CI they fail. */
 export const describeRedis = describeWith({ "redis-server": redisServer, "redis-cli": redisCli })
 export const describePostgres = describeWith({ initdb, pg_ctl: pgCtl })

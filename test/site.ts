@@ -53,7 +53,7 @@ const parse = (text: string): Answer => {
   }
 }
 
-/** Sends lines as they are, a byte a character, over a connection of their own. Does not wait for the end of an upgrade. */
+/** Sends lines unchanged, one byte per character, over a new connection. Does not wait for the end of an upgrade. */
 export const send = (port: number, request: string, headers: ReadonlyArray<string> = []): Effect.Effect<Answer> =>
   Effect.callback<Answer>((resume) => {
     const isUpgrade = headers.some((line) => /^upgrade:/i.test(line))

@@ -46,7 +46,7 @@ const make = Effect.gen(function* () {
   })
 })
 
-/** A client of an empty database of its own. */
+/** A client of a new, empty database. */
 export const sqliteClient: Layer.Layer<SqlClient.SqlClient> = Layer.effect(SqlClient.SqlClient, make).pipe(
   Layer.provide(Reactivity.layer)
 )

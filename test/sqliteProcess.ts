@@ -1,5 +1,5 @@
 /**
- * A process of its own on a file of sessions, to be killed, to run beside another, or to run with less than it needs:
+ * A separate process on a file of sessions, to be killed, to run next to another, or to run with too few resources:
  * `sqliteProcess.ts <what it does> <file> <log or number>`.
  */
 import { openSync, writeSync } from "node:fs"
@@ -12,7 +12,10 @@ const [kind, filename = "", argument = ""] = process.argv.slice(2)
 
 const inAnHour = Effect.map(DateTime.now, DateTime.add({ hours: 1 }))
 
-/** Writes sessions without end. Each line of the log is there before the next step: what is tried, and what was confirmed. */
+/**
+ * Writes sessions without end. Each line of the log is written before the next step: what is tried, and what was
+ * confirmed.
+ */
 const visitor = Effect.fnUntraced(function* (store: SessionStoreOperations, log: (line: string) => void, name: string) {
   const expiry = yield* inAnHour
   for (let i = 0; ; i++) {

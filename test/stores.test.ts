@@ -31,7 +31,7 @@ const secondProcess = fileURLToPath(new URL("secondProcess.ts", import.meta.url)
 
 const revokingProcess = fileURLToPath(new URL("revokingProcess.ts", import.meta.url))
 
-/** What holds for every store that several processes share, each on a server of its own. */
+/** What holds for every store that several processes share, each on a separate server. */
 const sharedStoreTest = <R>(options: {
   readonly kind: "redis" | "postgres"
   readonly describe: (name: string, tests: () => void) => void
@@ -61,7 +61,7 @@ const sharedStoreTest = <R>(options: {
                 ...[options.kind, String(port), namespace, "500"]
               ])
             )
-            // The first goes on for as long as the second runs, and leaves it room to get on.
+            // The first continues while the second runs, and gives it time to make progress.
             const done = yield* Deferred.make<void, unknown>()
             const counting = Effect.gen(function* () {
               let count = 0

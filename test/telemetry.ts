@@ -3,7 +3,7 @@
  */
 import { Effect, Logger, Tracer } from "effect"
 
-/** Hands over what is logged meanwhile, a text a message. */
+/** Collects the messages logged in the meantime, one text each. */
 export const withLog = <A, E, R>(
   body: (logged: ReadonlyArray<string>) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
@@ -12,7 +12,7 @@ export const withLog = <A, E, R>(
   return Effect.provide(body(logged), Logger.layer([logger]))
 }
 
-/** Hands over the spans that are begun meanwhile; who has seen some may take them out. */
+/** Collects the spans begun in the meantime; the caller may remove those that it has seen. */
 export const withSpans = <A, E, R>(
   body: (spans: Array<Tracer.NativeSpan>) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {

@@ -1,4 +1,4 @@
-/** The timeout that docs/stores.md shows, on servers that stand still. */
+/** The timeout of docs/stores.md, on servers that hang. */
 import { readFileSync } from "node:fs"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { DateTime, Effect, Layer, Option, Schedule } from "effect"
@@ -37,7 +37,7 @@ const postgresPids = Effect.gen(function* () {
 
 const hasFailed = (error: unknown) => assert.instanceOf(error, SessionStoreError)
 
-/** Every operation on one session, all at once. */
+/** Every operation on one session, all at the same time. */
 const all = (store: SessionStore["Service"]) =>
   Effect.gen(function* () {
     const expiry = yield* inAnHour
@@ -76,7 +76,7 @@ const holds = <R, R2, E>(options: {
               errors.map(({ operation }) => operation),
               ["find", "create", "commit", "replace", "delete"]
             )
-            // What was under way when it stood still may be done yet.
+            // An operation that was in progress when the server hung may still succeed.
             const found = yield* Effect.retry(store.find("token"), {
               schedule: Schedule.spaced("100 millis"),
               times: 50

@@ -20,7 +20,7 @@ const start = (environment: Record<string, string>) =>
     )
   )
 
-/** Logs in, starts the application anew and says whether the account page still opens. */
+/** Logs in, restarts the application, and returns whether the account page still opens. */
 const survivesRestart = Effect.fnUntraced(function* (environment: Record<string, string>) {
   const jar = yield* Effect.scoped(
     Effect.gen(function* () {

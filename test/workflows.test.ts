@@ -1,4 +1,4 @@
-/** What the workflows may do, and what they run: nothing that somebody else can change afterwards. */
+/** What the workflows may do, and what they run: nothing that others can change afterwards. */
 import { readdirSync, readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 

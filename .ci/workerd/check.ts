@@ -19,7 +19,7 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), "workerd-"))
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }))
 
-// As for a browser, and without `nodejs_compat`: nothing of Node is there.
+// Bundled as for a browser, and without `nodejs_compat`: Node's modules are not available.
 await build({
   entryPoints: [here("worker.ts")],
   tsconfig: here("../../tsconfig.json"),

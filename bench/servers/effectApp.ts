@@ -16,7 +16,7 @@ export const serveEffect = <E>(routes: Layer.Layer<never, E, HttpRouter.HttpRout
   Layer.effectDiscard(Effect.sync(() => announce(server))).pipe(Layer.provide(served), Layer.launch, runMain)
 }
 
-/** Routes with a session in a store; all options at their defaults, save for those named. */
+/** Routes with a session in a store; all options have their defaults, except for those given. */
 export const serveEffectSession = <E>(
   store: Layer.Layer<SessionStore, E>,
   options?: { readonly idleTimeout: "20 minutes" }

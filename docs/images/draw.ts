@@ -48,7 +48,7 @@ ${content.join("\n")}
 </svg>
 `
 
-/** A step: who does it, whether it reads or writes, what it says, and what becomes of it. */
+/** A step: its request, whether it reads or writes, its label, and its result. */
 type Step = readonly [who: "one" | "two", way: "from" | "to", text: string, outcome?: "good" | "bad" | undefined]
 
 interface Panel {

@@ -1,5 +1,5 @@
 /**
- * What happens to sessions, carried to every server by Redis' publish and subscribe.
+ * Carries session events to every server, by Redis' publish and subscribe.
  *
  * @module
  */
@@ -8,12 +8,12 @@ import * as Redis from "effect/persistence/Redis"
 import { type SessionEvent, SessionEvents } from "../SessionEvents.ts"
 
 /**
- * What {@link RedisEvents} may be told.
+ * The options of {@link RedisEvents}.
  */
 export interface RedisEventsOptions {
   /**
-   * The channel of Redis, `session:events` by default. Applications that share one Redis and have classes with the same
-   * key need a channel each.
+   * The Redis channel. Default: `session:events`. If applications share one Redis and have classes with the same key,
+   * each needs its own channel.
    */
   readonly channel?: string | undefined
 }
@@ -26,21 +26,21 @@ const Event = Schema.Union([
   Schema.TaggedStruct("Destroyed", fields)
 ])
 
-/** An event, and which server published it. */
+/** An event, and the server that published it. */
 const Message = Schema.fromJsonString(Schema.Struct({ from: Schema.String, event: Event }))
 
 const decode = Schema.decodeUnknownOption(Message)
 
-/** How many events may wait to be sent. The oldest give way. */
+/** How many events may wait to be sent. If there are more, the oldest are dropped. */
 const longestQueue = 1_000
 
-/** How many are sent at a time. */
+/** How many events are sent at a time. */
 const batchSize = 100
 
-/** What takes longer to send is out of date: by then `ended` has looked by itself. */
+/** An event that takes longer to send is outdated: by then `ended` has checked the store by itself. */
 const patience = "10 seconds"
 
-/** How often to subscribe anew, if the client gives up. */
+/** How often to subscribe again, if the client gives up. */
 const untilBack = Schedule.spaced("5 seconds")
 
 const make = Effect.fnUntraced(function* (channel: string) {
@@ -58,7 +58,7 @@ const make = Effect.fnUntraced(function* (channel: string) {
   const receive = (message: string) =>
     Effect.sync(() => {
       const received = Option.getOrUndefined(decode(message))
-      // Here it was heard before it was sent.
+      // This server has already published its own events to its listeners.
       if (received !== undefined && received.from !== from) local.publish(received.event)
     }).pipe(Effect.ignoreCause({ log: "Warn", message: "A listener to session events failed" }))
 
@@ -87,7 +87,7 @@ const make = Effect.fnUntraced(function* (channel: string) {
   return {
     ...local,
     publish: (event: SessionEvent) => {
-      // First, as a listener may throw.
+      // First, because a listener may throw.
       Queue.offerUnsafe(outbox, event)
       local.publish(event)
     }
@@ -98,18 +98,18 @@ const layerWith = ({ channel = "session:events" }: RedisEventsOptions = {}): Lay
   Layer.effect(SessionEvents, make(channel))
 
 /**
- * Session events by way of Redis: its layers, which need Effect's `Redis` service and provide the bus `SessionEvents`.
+ * Session events over Redis: layers that need Effect's `Redis` service and provide the bus `SessionEvents`.
  *
- * **When to use**: with several servers, so that a log-out on one has `ended` complete on every other at once, rather than
- * at the next look, and so that `events` has what happens on all of them. The sessions themselves may be in any store.
+ * **When to use**: with several servers. A log-out on one server then completes `ended` on all others immediately, not
+ * at their next check, and `events` includes what happens on all servers. The sessions themselves may be in any store.
  *
- * **Details**: a server hears its own events without Redis. Up to a thousand events wait to be sent while Redis is slow or
- * away; then the oldest are dropped. What another server publishes while the subscription is lost does not arrive. What is
- * no event is ignored.
+ * **Details**: a server gets its own events without Redis. While Redis is slow or down, up to a thousand events wait to
+ * be sent; after that the oldest are dropped. Events that other servers publish while the subscription is lost do not
+ * arrive. Other messages are ignored.
  *
- * **Gotchas**: provide it to all of the application, beside the store. The client of Redis has to reconnect its
- * subscriber, as that of `NodeRedis` does; if it gives up, the layer subscribes anew. Whoever may publish in Redis can make
- * events up: `ended` asks the store and believes none, but an audit log that follows `events` does.
+ * **Gotchas**: provide it to the whole application, like the store. The Redis client has to reconnect its subscriber,
+ * as `NodeRedis` does; if it gives up, the layer subscribes again. Anyone who may publish in Redis can forge events:
+ * `ended` asks the store and trusts none of them, but an audit log that follows `events` trusts all.
  *
  * @example
  * ```ts
@@ -124,12 +124,12 @@ const layerWith = ({ channel = "session:events" }: RedisEventsOptions = {}): Lay
  */
 export const RedisEvents: {
   /**
-   * Provides the bus `SessionEvents`, by the channel `session:events`.
+   * Provides the bus `SessionEvents`, over the channel `session:events`.
    */
   readonly layer: Layer.Layer<never, never, Redis.Redis>
 
   /**
-   * Provides the bus `SessionEvents`, by the given channel.
+   * Provides the bus `SessionEvents`, over the given channel.
    *
    * @example
    * ```ts

@@ -1,8 +1,8 @@
 /**
  * A session store in Redis, on Effect's own `Redis` service.
  *
- * A session is one key, whose value is the data and whose expiry is Redis' own: Redis removes what has expired, so there
- * is no cleanup, and the clock of Redis decides when that is. Every operation on one session is one command on one key.
+ * A session is one key. The value is the data, and the expiry is that of the key: Redis removes expired sessions
+ * itself, by its own clock, so there is no cleanup. Every operation on one session is one command on one key.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import {
   type SessionStorePrimitives
 } from "../SessionStore.ts"
 
-// Redis takes whole milliseconds and refuses what is not positive, which is as much in the past as 1970 is.
+// Redis accepts only whole, positive milliseconds. A time before 1970 is as much in the past as 1970.
 const encodeExpiry = (expiry: DateTime.DateTime): string =>
   String(Math.max(1, Math.floor(DateTime.toEpochMillis(expiry))))
 
@@ -30,17 +30,17 @@ return 1`
   }
 ).withReturnType<number>()
 
-/** The keys of the sessions under a prefix, none of which is a key under any other prefix. */
+/** The keys of the sessions under a prefix. Different prefixes never share a key. */
 interface Keys {
   readonly of: (token: string) => string
-  /** What `SCAN` has to match: all keys of these sessions, and perhaps others. */
+  /** The pattern for `SCAN`: it matches all keys of these sessions, and perhaps others. */
   readonly pattern: string
-  /** The token of a key; none for a key of something else. */
+  /** The token of a key; none if it is not a session of this store. */
   readonly token: (key: string) => Option.Option<string>
 }
 
-// The length tells where the token begins. Without it, the token `admin:x` under `session:` and the token `x` under
-// `session:admin:` would be one key, and who brings the one as a cookie would get the other's session.
+// The length shows where the token begins. Without it, the token `admin:x` under `session:` and the token `x` under
+// `session:admin:` would be the same key, and a client with one as its cookie would get the session of the other.
 const makeKeys = (prefix: string): Keys => {
   const of = (token: string) => `${prefix}${token}:${token.length}`
   return {
@@ -53,7 +53,7 @@ const makeKeys = (prefix: string): Keys => {
   }
 }
 
-// Redis repeats the arguments of a command that it does not know, and with them token and data.
+// The error of Redis for an unknown command quotes its arguments, and with them token and data.
 const withoutArguments = (cause: unknown): unknown => {
   const message = String(cause)
   const end = message.indexOf(", with args beginning with")
@@ -65,20 +65,20 @@ const toError = (operation: SessionStoreOperation, { cause }: Redis.RedisError):
 
 type Primitives = SessionStorePrimitives<Redis.RedisError>
 
-// How many keys Redis looks at, and about as many as it returns, at a time. It does nothing else meanwhile.
+// How many keys Redis scans at a time, and about how many it returns. It is blocked during each scan.
 const pageSize = 500
 
 /**
- * What a {@link RedisStore} may be told.
+ * The options of a {@link RedisStore}.
  */
 export interface RedisStoreOptions {
   /**
-   * What the keys begin with, `session:` by default. It may have any characters.
+   * The prefix of the keys. Default: `session:`. It may have any characters.
    */
   readonly prefix?: string | undefined
 }
 
-/** The sessions under a prefix, page by page as `SCAN` has them. */
+/** The sessions under a prefix, page by page as `SCAN` returns them. */
 const readEntries = (redis: Redis.Redis["Service"], keys: Keys): Primitives["entries"] =>
   Stream.suspend(() => {
     const seen = new Set<string>()
@@ -95,7 +95,7 @@ const readEntries = (redis: Redis.Redis["Service"], keys: Keys): Primitives["ent
       const entries: Array<readonly [token: string, data: string]> = []
       for (const [i, token] of tokens.entries()) {
         const data = values[i]
-        // Expired or deleted since `SCAN` saw it.
+        // Expired or deleted since `SCAN` returned it.
         if (data == null) continue
         seen.add(token)
         entries.push([token, data])
@@ -114,7 +114,8 @@ const make = Effect.fnUntraced(function* (prefix: string) {
   const find: Primitives["find"] = (token) =>
     Effect.map(redis.send<string | null>("GET", keys.of(token)), Option.fromNullishOr)
 
-  // `NX` takes a key whose expiry has passed for one that is not there. What expires in the past is set and gone at once.
+  // For `NX`, a key whose expiry has passed does not exist. A session with an expiry in the past is set, and gone
+  // immediately.
   const create: Primitives["create"] = (token, data, expiry) =>
     Effect.map(
       redis.send<string | null>("SET", keys.of(token), data, "NX", "PXAT", encodeExpiry(expiry)),
@@ -138,25 +139,25 @@ const layerWith = ({ prefix = "session:" }: RedisStoreOptions = {}): Layer.Layer
   Layer.effect(SessionStore, make(prefix))
 
 /**
- * A session store in Redis: its layers, which need Effect's `Redis` service and provide `SessionStore`.
+ * A session store in Redis: layers that need Effect's `Redis` service and provide `SessionStore`.
  *
- * **When to use**: for several server processes, and for sessions that are to survive a restart of the application.
- * Whether they survive one of Redis is a matter of Redis' own persistence.
+ * **When to use**: for several server processes, and for sessions that survive a restart of the application. Whether
+ * they survive a restart of Redis depends on its persistence.
  *
- * **Details**: a session's key is the prefix, the token, a colon and the token's length; no two prefixes share a key.
- * The value is the data as it is. An expiry is kept to the millisecond, and the clock of Redis decides when it has passed,
- * so keep the clocks of your machines together. `find`, `create`, `commit` and `delete` are one command each and
- * `replace` is a script, all of them on one key, and so at home in Redis Cluster.
+ * **Details**: the key of a session is the prefix, the token, a colon and the length of the token; no two prefixes
+ * share a key. The value is the unchanged data. An expiry is exact to the millisecond, and the clock of Redis decides
+ * when it has passed, so synchronize the clocks of your machines. `find`, `create`, `commit` and `delete` are one
+ * command each, and `replace` is a script. All of them use one key, so they work in Redis Cluster.
  *
- * **Gotchas**: `all` and `entries` walk every key of the database with `SCAN`, page by page: they have each session that
- * is there from beginning to end, and may or may not have one that comes or goes meanwhile. In Redis Cluster they need a
- * client that walks every master, as that of `redis` 6.3 does; docs/stores.md shows it. If memory may run out,
- * `maxmemory-policy` decides: `noeviction` makes `create` and `commit` fail, `volatile-ttl` drops the sessions that would
- * end first, and others any session.
+ * **Gotchas**: `all` and `entries` walk every key of the database with `SCAN`, page by page. They include each session
+ * that exists from beginning to end, and may or may not include one that begins or ends in the meantime. In Redis
+ * Cluster they need a client that walks every master, such as `redis` 6.3; docs/stores.md shows it. If memory may run
+ * out, `maxmemory-policy` decides: with `noeviction`, `create` and `commit` fail; `volatile-ttl` drops the sessions
+ * that would end first; other policies drop any session.
  *
- * **Errors**: every operation can fail with a `SessionStoreError`, whose `cause` is what the client of Redis said.
- * While Redis is out of reach, clients queue what they are asked for, and do it when Redis is back, even if the caller
- * has given up: add a timeout, or tell the client to keep no queue (`disableOfflineQueue` of `NodeRedis`).
+ * **Errors**: every operation can fail with a `SessionStoreError`, whose `cause` is the error of the Redis client.
+ * While Redis is down, clients queue their commands, and run them when Redis is back, even if the caller has given up:
+ * add a timeout, or turn the queue off (`disableOfflineQueue` of `NodeRedis`).
  *
  * @example
  * ```ts
@@ -174,8 +175,8 @@ export const RedisStore: {
   readonly layer: Layer.Layer<SessionStore, never, Redis.Redis>
 
   /**
-   * Provides `SessionStore` from Redis, with keys that begin with the given prefix. Applications with a prefix of their
-   * own share one Redis and see nothing of each other.
+   * Provides `SessionStore` from Redis, with keys that begin with the given prefix. Applications with different
+   * prefixes can share one Redis without seeing each other's sessions.
    *
    * @example
    * ```ts

@@ -1,5 +1,5 @@
 /**
- * Sessions in Redis, and what happens to them told to every server.
+ * Sessions in Redis, and session events for every server.
  *
  * @module effect-sessions/redis
  */

@@ -1,6 +1,6 @@
 /**
  * Encrypted sessions, on any store.
  *
- * @module
+ * @module effect-sessions/sealed
  */
 export * from "./SealedStore.ts"

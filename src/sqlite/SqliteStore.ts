@@ -1,9 +1,9 @@
 /**
- * A session store in one file, on the SQLite that Node.js has built in.
+ * A session store in one file, on the SQLite that is built into Node.js.
  *
  * A session is one row: its token, its data, and its expiry in epoch milliseconds. Each operation is one statement. The
- * clock of the process, Effect's `Clock`, decides what has expired, as in MemStore. A scoped cleanup fiber goes
- * through the table, about a millisecond at a time, and deletes what has expired.
+ * clock of the process, Effect's `Clock`, decides what has expired, as in MemStore. A scoped cleanup fiber walks the
+ * table, about a millisecond at a time, and deletes expired rows.
  *
  * @module
  */
@@ -17,31 +17,31 @@ import type { SqliteStoreError } from "./SqliteStoreError.ts"
 import * as Sessions from "./sessions.ts"
 
 /**
- * What a {@link SqliteStore} may be told.
+ * The options of a {@link SqliteStore}.
  */
 export interface SqliteStoreOptions {
   /**
-   * The file, which is created, for its owner alone to read and write, if there is none; its folder has to be there. It
-   * belongs to the store: the database of your application is refused.
+   * The file. If it does not exist, it is created, readable and writable by its owner only; its folder must exist. The
+   * file belongs to the store: the database of your application is rejected.
    */
   readonly filename: string
 
   /**
-   * The table, `sessions` by default: a store for each table may share a file.
+   * The table. Default: `sessions`. Several stores can share a file, each with its own table.
    */
   readonly table?: string | undefined
 
   /**
-   * The time between two sweeps, five minutes by default. The first comes one interval after the start. Zero, a negative
-   * and an infinite interval mean no cleanup.
+   * The time between two sweeps. Default: five minutes. The first one runs one interval after the start. If it is zero,
+   * negative or infinite, there is no cleanup.
    */
   readonly cleanupInterval?: Duration.Input | undefined
 
   /**
-   * Where what is written is safe once an operation has answered. With `"os"`, the default, the operating system has it:
-   * nothing is lost if the process crashes or is killed, and the last writes, but never the file, if the whole machine
-   * does. With `"disk"`, the disk has it: nothing is lost then either, and each write waits for the disk, and the event
-   * loop with it.
+   * What a write survives after its operation has returned. With `"os"`, the default, the operating system has the
+   * write: nothing is lost if the process crashes or is killed. If the whole machine crashes, the last writes are lost,
+   * but never the file. With `"disk"`, the disk has the write, and nothing is lost then either. But each write waits
+   * for the disk, and blocks the event loop.
    */
   readonly durability?: "os" | "disk" | undefined
 }
@@ -84,14 +84,14 @@ const layer = ({ filename }: Pick<SqliteStoreOptions, "filename">): Layer.Layer<
   layerWith({ filename })
 
 /**
- * A session store in one file, without a server: its layers, which provide `SessionStore`.
+ * A session store in one file, without a server: layers that provide `SessionStore`.
  *
- * **When to use**: on one machine, for sessions that are to survive a restart or a crash. Several processes of the machine
- * may share the file.
+ * **When to use**: on one machine, for sessions that survive a restart or a crash. Several processes of the machine may
+ * share the file.
  *
- * **Details**: needs Node.js 22.13 or later; on an older one the import fails, with an error that says so. The file is a
- * SQLite database in WAL mode, with the files `-wal` and `-shm` beside it while it is open. `find`, `create`, `commit`,
- * `replace` and `delete` are one statement each. The table is
+ * **Details**: needs Node.js 22.13 or later; on an older version the import fails, with an error that says so. The file
+ * is a SQLite database in WAL mode, with the files `-wal` and `-shm` next to it while it is open. `find`, `create`,
+ * `commit`, `replace` and `delete` are one statement each. The table is
  *
  * ```sql
  * CREATE TABLE sessions (
@@ -101,18 +101,18 @@ const layer = ({ filename }: Pick<SqliteStoreOptions, "filename">): Layer.Layer<
  * ) STRICT;
  * ```
  *
- * with text for token and data (bytes, if it has a NUL) and the expiry in milliseconds since 1970. The cleanup goes
- * through the table about a millisecond at a time, and may run in several processes at once.
+ * with text for token and data (bytes, if it has a NUL) and the expiry in milliseconds since 1970. The cleanup walks
+ * the table about a millisecond at a time, and may run in several processes at the same time.
  *
- * **Gotchas**: a call of SQLite is synchronous, and nothing else runs in the process meanwhile: some microseconds for
- * `find`, some tens for a write, but the time of the disk for each write with `durability: "disk"`. A writer that finds
- * another process at work waits without blocking, for up to five seconds. `all` and `entries` have each session that is
- * there from beginning to end, and may or may not have one that comes or goes meanwhile. Keep the file on a disk of the
- * machine: locks of network file systems are not to be trusted. Node.js prints an `ExperimentalWarning` when it loads
- * SQLite; `node --disable-warning=ExperimentalWarning` is without.
+ * **Gotchas**: SQLite calls are synchronous and block the process: some microseconds for `find`, some tens for a write,
+ * and with `durability: "disk"` the time of the disk for each write. If another process is writing, a writer waits
+ * without blocking, for up to five seconds. `all` and `entries` include each session that exists from beginning to end,
+ * and may or may not include one that begins or ends in the meantime. Keep the file on a local disk: locks of network
+ * file systems cannot be trusted. Node.js prints an `ExperimentalWarning` when it loads SQLite;
+ * `node --disable-warning=ExperimentalWarning` turns it off.
  *
- * **Errors**: every operation can fail with a `SessionStoreError`: the disk is full or broken, or another process kept the
- * file busy for five seconds. `cause` is what SQLite said. A layer fails with a {@link SqliteStoreError}.
+ * **Errors**: every operation can fail with a `SessionStoreError`: the disk is full or broken, or another process kept
+ * the file busy for five seconds. `cause` is the error of SQLite. A layer fails with a {@link SqliteStoreError}.
  *
  * @example
  * ```ts
@@ -130,10 +130,10 @@ export const SqliteStore: {
   readonly layer: (options: Pick<SqliteStoreOptions, "filename">) => Layer.Layer<SessionStore, SqliteStoreError>
 
   /**
-   * Provides `SessionStore` from the file and table, and with the cleanup, that the options say.
+   * Provides `SessionStore` with the file, the table and the cleanup interval of the options.
    *
-   * **Errors**: the layer fails with a {@link SqliteStoreError} that names the file if it cannot be used; it dies with a
-   * `TypeError` if the filename names no file, or the cleanup interval is no duration at all.
+   * **Errors**: the layer fails with a {@link SqliteStoreError} that names the file if it cannot be used. It dies with
+   * a `TypeError` if the filename is not that of a file, or the cleanup interval is not a duration.
    *
    * @example
    * ```ts

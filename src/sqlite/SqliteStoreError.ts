@@ -1,5 +1,5 @@
 /**
- * What keeps a `SqliteStore` from starting.
+ * The error of a `SqliteStore` that cannot start.
  *
  * @module
  */
@@ -13,9 +13,9 @@ const explanations = {
 }
 
 /**
- * A `SqliteStore` cannot start with the file that it was given.
+ * A `SqliteStore` cannot start with the given file.
  *
- * Its message names the file, and says what is wrong with it.
+ * The message names the file, and says what is wrong with it.
  *
  * @example
  * ```ts
@@ -33,12 +33,12 @@ export class SqliteStoreError extends Schema.TaggedError<SqliteStoreError>("effe
     /** The file, as an absolute path. */
     filename: Schema.String,
     /**
-     * What is wrong: the file is no SQLite database; it is one that is not a `SqliteStore`'s own; a newer version of this
-     * package changed it in a way that this one does not know; or the operating system or SQLite refused it, for want of
-     * the right, the folder, or room, as `cause` says.
+     * What is wrong: the file is not a SQLite database; it is a database of another application; a newer version of
+     * this package has changed it in an unknown way; or the operating system or SQLite failed, for example because a
+     * permission, the folder or disk space is missing. Then `cause` says which.
      */
     reason: Schema.Literals(["notADatabase", "otherApplication", "newerVersion", "unusable"]),
-    /** What the operating system or SQLite said, if it was they who refused. */
+    /** The error of the operating system or SQLite, if one of them failed. */
     cause: Schema.optionalKey(Schema.Defect())
   }
 ) {

@@ -1,18 +1,18 @@
 /**
  * Checkpoints off the event loop.
  *
- * What is written goes to a log first, and from there into the file at a checkpoint, which waits for the disk: 40 to 100 ms
- * at a time, in the midst of somebody's commit, if SQLite does it when the log has 1,000 pages. A worker thread with a
- * connection of its own does it instead. Commits among 200,000 sessions, 1,000 a second, on a busy machine with a slow disk:
- * the longest 45 ms without it and 9 to 19 with it, one of 1,000 above 41 and above 4; what is left is one wait for the disk
- * each time that the log begins anew.
+ * Writes go to a log first, and from there into the file at a checkpoint, which waits for the disk. If SQLite does it
+ * when the log has 1,000 pages, it takes 40 to 100 ms in the middle of a commit. So a worker thread with its own
+ * connection does it instead. Measured with commits among 200,000 sessions, 1,000 per second, on a busy machine with a
+ * slow disk: the longest took 45 ms without the worker and 9 to 19 ms with it, and one in 1,000 took more than 41 ms
+ * and more than 4 ms. What remains is one wait for the disk each time the log restarts.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { Worker } from "node:worker_threads"
 import { Effect, type Scope } from "effect"
 
-// Most of the time nobody has to wait for a checkpoint. But if somebody writes at any moment, the log grows, for it can
-// only begin anew if all of it is in the file; then writers are held off for a moment, and wait without blocking anything.
+// Usually nothing waits for a checkpoint. But under constant writes the log keeps growing, because it can only restart
+// when all of it is in the file. Then writers are held off for a moment, and wait without blocking anything.
 const program = `
   const { parentPort, workerData } = require("node:worker_threads")
   const { DatabaseSync } = require("node:sqlite")
@@ -28,18 +28,18 @@ const program = `
     try {
       if (passive.get().log > 4000) restart.get()
     } catch {
-      // A disk that is full, say: the next time tries again.
+      // For example, the disk is full: the next checkpoint tries again.
     }
     parentPort.postMessage("done")
   })`
 
-// A page has 4 kB. A small session touches one of the table and one of the index of tokens.
+// A page has 4 kB. A small session touches one page of the table and one of the token index.
 const pagesOf = (rows: number, characters: number): number => 2 * rows + (characters >> 12)
 const pagesBetween = 1_000
 
 const startWorker = (filename: string): Worker | undefined => {
   try {
-    // Nothing of what the application told Node, such as a loader; and the main thread has warned already.
+    // Without the application's flags for Node, such as a loader; and the main thread has already warned.
     const execArgv = ["--disable-warning=ExperimentalWarning"]
     return new Worker(program, { eval: true, workerData: filename, execArgv, name: "SqliteStore checkpoints" })
   } catch {
@@ -49,13 +49,16 @@ const startWorker = (filename: string): Worker | undefined => {
 }
 
 export interface Checkpoints {
-  /** To be told how much was written. */
+  /** Call this with the size of each write. */
   readonly wrote: (rows: number, characters: number) => void
-  /** Whether the log grows faster than it gets into the file, so that what is not urgent had better wait. */
-  readonly areBehind: () => boolean
+  /**
+   * Whether a checkpoint is in progress. Then work that is not urgent should wait: a write to the log may have to wait for
+   * the disk, and keeps the log from starting again at its beginning.
+   */
+  readonly areUnderWay: () => boolean
 }
 
-/** Starts a worker for the file once there is something to do, and ends it with the current scope. */
+/** Starts a worker for the file when there is something to do, and ends it with the current scope. */
 export const make = (database: DatabaseSync, filename: string): Effect.Effect<Checkpoints, never, Scope.Scope> =>
   Effect.suspend(() => {
     let worker: Worker | undefined
@@ -63,7 +66,7 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Ch
     let isClosing = false
     let pages = 0
 
-    // What SQLite does by itself: as if there were no worker, or only if the worker cannot keep up.
+    // Lets SQLite do checkpoints itself: always without a worker, otherwise only if the worker cannot keep up.
     const leaveToSqlite = (logPages: number) => database.exec(`PRAGMA wal_autocheckpoint = ${logPages}`)
     leaveToSqlite(20 * pagesBetween)
 
@@ -80,7 +83,7 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Ch
       worker.on("message", () => {
         state = "idle"
       })
-      // An error ends the worker, and nothing more is to be known about it.
+      // An error ends the worker. Nothing else can be done about it.
       worker.on("error", () => {})
       worker.on("exit", onExit)
     }
@@ -95,9 +98,9 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Ch
       worker?.postMessage("checkpoint")
     }
 
-    const areBehind = () => state === "working" && pages > pagesBetween
+    const areUnderWay = () => state === "working"
 
-    // Its connection has to be closed first: the last one to close empties the log and removes it.
+    // Close its connection first: the last one to close empties the log and removes it.
     const close = Effect.callback<void>((resume) => {
       isClosing = true
       if (worker === undefined || state === "ended") return resume(Effect.void)
@@ -108,6 +111,6 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Ch
 
     return Effect.as(
       Effect.addFinalizer(() => close),
-      { wrote, areBehind }
+      { wrote, areUnderWay }
     )
   })

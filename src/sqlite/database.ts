@@ -1,6 +1,6 @@
 /**
- * A file of sessions: `open` finds out whose it is, makes a table in it, and hands over the connection. `attempt` is the one
- * place where SQLite is called, and where other processes that write are waited for.
+ * A file of sessions. `open` checks whose file it is, makes the table, and returns the connection. `attempt` is the
+ * only place that calls SQLite, and that waits for other processes that write.
  */
 import { closeSync, openSync } from "node:fs"
 import process from "node:process"
@@ -8,7 +8,7 @@ import type { DatabaseSync } from "node:sqlite"
 import { Clock, Data, Duration, Effect, Predicate, Schedule, type Scope } from "effect"
 import { SqliteStoreError } from "./SqliteStoreError.ts"
 
-// Not an import: where there is none, that would fail with a message that tells nobody what to do.
+// Not an import: if the module is missing, that would fail with an unhelpful message.
 const sqlite: typeof import("node:sqlite") | undefined = process.getBuiltinModule?.("node:sqlite")
 
 if (sqlite === undefined) {
@@ -19,9 +19,9 @@ if (sqlite === undefined) {
 
 const { DatabaseSync: Database } = sqlite
 
-/** What SQLite, or Node, threw. */
+/** What SQLite or Node threw. */
 export class Failure extends Data.TaggedError("SqliteFailure")<{ readonly cause: unknown }> {
-  /** The code that SQLite has for it, without what makes that more precise. */
+  /** The primary result code of SQLite, without the extended part. */
   get code(): number | undefined {
     const { cause } = this
     return Predicate.hasProperty(cause, "errcode") && Predicate.isNumber(cause.errcode)
@@ -34,12 +34,12 @@ const busy = 5
 const constraint = 19
 const notADatabase = 26
 
-/** What may be shown of a failure: not the row, which a trigger that somebody added to the table may quote. */
+/** The cause without the row, which the error of a trigger that someone added to the table may quote. */
 export const causeOf = (failure: Failure): unknown =>
   failure.code === constraint ? new Error("A constraint of the table is violated; the row is not shown") : failure.cause
 
-// The processes that write to a file take turns. SQLite's own wait for a turn would block the event loop, so it does not
-// wait at all, and a fiber sleeps. Real time, also under a TestClock: what is waited for is another process or thread.
+// The processes that write to a file take turns. SQLite's own wait would block the event loop, so it is off, and a
+// fiber sleeps instead. In real time even under a TestClock, because it waits for another process or thread.
 const liveClock = Clock.Clock.defaultValue()
 const longestPause = Duration.millis(20)
 const turns = Schedule.exponential("1 millis", 1.5).pipe(
@@ -48,7 +48,7 @@ const turns = Schedule.exponential("1 millis", 1.5).pipe(
   Schedule.upTo({ duration: "5 seconds" })
 )
 
-/** Lets another thread or process get on. */
+/** Lets another thread or process make progress. */
 export const pause = Effect.provideService(Effect.sleep("5 millis"), Clock.Clock, liveClock)
 
 const waitForTurn = <A>(run: () => A): Effect.Effect<A, Failure> =>
@@ -58,7 +58,7 @@ const waitForTurn = <A>(run: () => A): Effect.Effect<A, Failure> =>
   )
 
 /**
- * Calls SQLite with the current clock. If another process is writing, tries again for five seconds.
+ * Calls SQLite with the current clock. If another process is writing, retries for five seconds.
  */
 export const attempt = <A>(call: (clock: Clock.Clock) => A): Effect.Effect<A, Failure> =>
   Clock.clockWith((clock) => {
@@ -70,7 +70,7 @@ export const attempt = <A>(call: (clock: Clock.Clock) => A): Effect.Effect<A, Fa
     }
   })
 
-// "efss" in ASCII: SQLite keeps a place in the file for a number that tells whose it is.
+// "efss" in ASCII: the file has a field for a number that identifies its application.
 const applicationId = 0x65667373
 const version = 1
 
@@ -79,7 +79,7 @@ const readText = (database: DatabaseSync, query: string): string =>
 
 const readNumber = (database: DatabaseSync, query: string): number => Number(readText(database, query))
 
-/** Why the file is not to be touched, if it is not. */
+/** Why the file must not be touched; `undefined` if it may be. */
 const objection = (database: DatabaseSync): "otherApplication" | "newerVersion" | undefined => {
   const owner = readNumber(database, "PRAGMA application_id")
   const held = readNumber(database, "PRAGMA user_version")
@@ -90,14 +90,14 @@ const objection = (database: DatabaseSync): "otherApplication" | "newerVersion" 
 
 export const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
-// With a rowid, though its key is text: rows of more than 200 bytes in the order of random keys, which is what WITHOUT
-// ROWID means, took half again as long to find among a million, and twice as long to write.
+// With a rowid, although the key is text. WITHOUT ROWID orders rows by their random keys: with rows of more than 200
+// bytes, finding one among a million took half again as long, and writing one twice as long.
 //
-// ANY keeps what it is given: text, and bytes for text that has a NUL in it. REAL, for an expiry may lie between two
-// milliseconds; a whole number takes no more room than in an INTEGER.
+// ANY stores values unchanged: text, and bytes for text that contains a NUL. REAL, because an expiry may be between two
+// milliseconds; a whole number takes no more space than as an INTEGER.
 //
-// No index on the expiry, which each write would have to keep: half of the time of a commit. A sweep reads the table, and
-// the expiry comes before the data so that it reads the beginning of a large session only.
+// No index on the expiry: each write would have to update it, for half of the time of a commit. A sweep reads the table
+// instead. The expiry comes before the data, so a sweep reads only the beginning of a large session.
 const schema = (table: string): string => `
   CREATE TABLE IF NOT EXISTS ${quote(table)} (
     token ANY PRIMARY KEY NOT NULL,
@@ -107,7 +107,7 @@ const schema = (table: string): string => `
   PRAGMA application_id = ${applicationId};
   PRAGMA user_version = ${version};`
 
-/** What the options of a store say of its file. */
+/** The options of a store for its file. */
 export interface File {
   /** An absolute path. */
   readonly filename: string
@@ -115,11 +115,11 @@ export interface File {
   readonly durability: "os" | "disk"
 }
 
-/** `NORMAL` syncs the file at a checkpoint, `FULL` syncs the log at each write too. */
+/** `NORMAL` syncs the file at a checkpoint; `FULL` also syncs the log at each write. */
 export const setDurability = (database: DatabaseSync, durability: File["durability"]): void =>
   database.exec(`PRAGMA synchronous = ${durability === "disk" ? "FULL" : "NORMAL"}`)
 
-/** Makes the table if it is missing. Says what speaks against it, or throws what SQLite throws. */
+/** Makes the table if it is missing. Returns the objection to the file, if there is one; throws what SQLite throws. */
 const setUp = (database: DatabaseSync, { table, durability }: File): ReturnType<typeof objection> => {
   const reason = objection(database)
   if (reason !== undefined) return reason
@@ -129,15 +129,15 @@ const setUp = (database: DatabaseSync, { table, durability }: File): ReturnType<
   // Another process may have been faster.
   const reasonNow = objection(database)
   if (reasonNow === undefined) database.exec(schema(table))
-  // What is thrown before this ends the store, and the connection, and so the transaction.
+  // An error before this ends the store and its connection, and so the transaction.
   database.exec("COMMIT")
   return reasonNow
 }
 
-/** Creates the file for its owner alone, which SQLite does not; its companions get the same rights from SQLite. */
+/** Creates the file with access for its owner only, which SQLite does not. SQLite gives the log files the same mode. */
 const createFile = (filename: string): void => {
   try {
-    // Exclusive: to close a file that SQLite has open in this process would release its locks.
+    // Exclusive, because closing a file that SQLite has open in this process would release its locks.
     closeSync(openSync(filename, "wx", 0o600))
   } catch (error) {
     if (!Predicate.hasProperty(error, "code") || error.code !== "EEXIST") throw error

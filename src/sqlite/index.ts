@@ -1,5 +1,5 @@
 /**
- * Sessions in one file, by SQLite. It needs Node.js 22.13 or later.
+ * Sessions in one SQLite file. Needs Node.js 22.13 or later.
  *
  * @module effect-sessions/sqlite
  */

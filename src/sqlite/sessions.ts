@@ -1,5 +1,5 @@
 /**
- * The statements of a `SqliteStore`: each primitive is one, on the primary key, prepared once.
+ * The statements of a `SqliteStore`: one for each primitive, on the primary key, prepared once.
  */
 import { Buffer } from "node:buffer"
 import type { DatabaseSync, SQLOutputValue } from "node:sqlite"
@@ -9,8 +9,8 @@ import type { SessionStorePrimitives } from "../SessionStore.ts"
 import type { Checkpoints } from "./checkpoints.ts"
 import { attempt, type Failure, type File, pause, quote, setDurability } from "./database.ts"
 
-// Node writes all of a text, and reads it up to the first NUL; so text that has one is kept as the bytes of its UTF-8. Of
-// a text there is one way to keep it, and so SQLite's `=` compares exactly.
+// Node writes a text completely, but reads it only up to the first NUL. So text with a NUL is stored as its UTF-8
+// bytes. Each text has exactly one stored form, so SQLite's `=` compares exactly.
 const encode = (text: string): string | Uint8Array => (text.includes("\u0000") ? Buffer.from(text, "utf8") : text)
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
@@ -22,7 +22,7 @@ const isWritten = ({ changes }: { readonly changes: number | bigint }): boolean 
 type Primitives = SessionStorePrimitives<Failure>
 type Entry = readonly [token: string, data: string]
 
-// A page also ends with the millisecond that it began in, for sessions may be large, and the disk slow.
+// A page also ends with the millisecond in which it began, because sessions may be large and the disk slow.
 const pageSize = 64
 
 const makeEntries = (database: DatabaseSync, table: string): Primitives["entries"] => {
@@ -30,7 +30,7 @@ const makeEntries = (database: DatabaseSync, table: string): Primitives["entries
     `SELECT token, data FROM ${quote(table)} WHERE token > ? AND expiry >= ? ORDER BY token`
   )
 
-  // In SQLite's order of things a number comes before any text, and text before bytes.
+  // SQLite orders numbers before text, and text before bytes.
   const beginning = 0
 
   const page = (last: SQLOutputValue, now: number) =>
@@ -90,7 +90,7 @@ const makePrimitives = (database: DatabaseSync, table: string, { wrote }: Checkp
       attempt((clock) => {
         const now = clock.currentTimeMillisUnsafe()
         const until = DateTime.toEpochMillis(expiry)
-        // What ends here takes no room until the next sweep, and nobody can read it out of the file.
+        // Delete it now: it takes no space until the next sweep, and cannot be read from the file.
         const isReplaced = isWritten(
           until < now
             ? end.run(encode(token), encode(expected), now)
@@ -107,13 +107,13 @@ const makePrimitives = (database: DatabaseSync, table: string, { wrote }: Checkp
   }
 }
 
-// To look at a row takes 0.2 µs, to delete one takes some 15.
+// Reading a row takes 0.2 µs, deleting one about 15.
 const fewest = 16
 const mostWithExpired = 64
 const most = 4_096
 const halfAMillisecond = 500_000n
 
-/** Deletes what has expired, page by page in the order of the file, and says how many rows that were. */
+/** Deletes expired rows, page by page in the order of the file, and returns how many. */
 const makeSweep = (
   database: DatabaseSync,
   { table, durability }: File,
@@ -126,7 +126,7 @@ const makeSweep = (
   const remove = database.prepare(`DELETE FROM ${sessions} WHERE rowid > ? AND rowid <= ? AND expiry < ?`)
 
   const removeBetween = (after: number, last: number, now: number): number => {
-    // Nobody was told that these are gone, so it does not matter if a power cut brings some of them back.
+    // Sweeps confirm nothing to anyone, so it does not matter if a power cut brings some of these rows back.
     if (durability === "disk") setDurability(database, "os")
     try {
       const removed = Number(remove.run(after, last, now).changes)
@@ -137,7 +137,7 @@ const makeSweep = (
     }
   }
 
-  /** The last row of a page, if there is one, how many of the page were deleted, and how many make up the next. */
+  /** The last row of a page, if there is one; how many rows of the page were deleted; and the size of the next page. */
   const page = (clock: Clock.Clock, after: number, now: number, size: number) => {
     const began = clock.monotonicTimeNanosUnsafe()
     const { last, soonest } = look.get(after, size) ?? {}
@@ -157,8 +157,8 @@ const makeSweep = (
     let size = fewest
     while (true) {
       yield* Effect.yieldNow
-      // Else it would be for the commits of others to wait for the disk.
-      while (checkpoints.areBehind()) yield* pause
+      // Otherwise a commit would have to wait for the disk: see `areUnderWay`.
+      while (checkpoints.areUnderWay()) yield* pause
       const done = yield* attempt((clock) => page(clock, after, now, size))
       if (done === undefined) return swept
       if (done.removed > 0) yield* Metric.update(sessionsSwept, done.removed)
@@ -169,7 +169,7 @@ const makeSweep = (
   })
 }
 
-/** What a store is made of. Throws what SQLite does if the table is another than that of a store. */
+/** The primitives of a store. Throws what SQLite throws if the table is not that of a store. */
 export const prepare = (
   database: DatabaseSync,
   file: File,

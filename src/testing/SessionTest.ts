@@ -1,8 +1,8 @@
 /**
  * Sessions for the tests of an application.
  *
- * {@link layer} gives a handler a session, without a server, a cookie or a store to provide. {@link browser} is a client
- * with a cookie jar, for what a user does over several requests.
+ * {@link layer} provides a session to a handler, without a server, a cookie or a store. {@link browser} is a client
+ * with a cookie jar, for tests over several requests.
  *
  * @module
  */
@@ -14,13 +14,13 @@ import type { SessionStore } from "../SessionStore.ts"
 export { type Browser, type BrowserOptions, browser, type Requires } from "./browser.ts"
 
 /**
- * Provides a session with the given value, as if the cookie of a request had opened it: it is in a store of its own, and
- * has a token. With the initial value, it is the session of a new visitor.
+ * Provides a session with the given value, as if the cookie of a request had opened it: it is in a new store, and has a
+ * token. With the initial value, it is the session of a new visitor.
  *
- * **When to use**: to test a handler, or anything else that asks for a session by its tag. To see what it did to the
+ * **When to use**: to test a handler, or other code that asks for a session by its tag. To see what it did to the
  * session, ask for the tag in the test too. To test cookies and expiry, use {@link browser}.
  *
- * **Details**: provides the store too, for a handler that lists or opens other sessions. Nothing is committed, unless
+ * **Details**: also provides the store, for a handler that lists or opens other sessions. Nothing is committed unless
  * the handler or the test does it.
  *
  * **Errors**: dies if the value does not fit the schema of the class.

@@ -34,7 +34,7 @@ export interface Member {
 /** The name of both session classes, which are one class in two processes. */
 export const className = "explorer/UserSession"
 
-/** What a session belongs to: of three users two count as one, so that a few requests meet. */
+/** The user of a session: two of three users count as one, so a few requests collide. */
 export const indexOf = ({ user }: Value): string | undefined => (user === null ? undefined : user % 3 === 0 ? "a" : "b")
 
 export const indexed = ["a", "b"] as const

@@ -118,7 +118,7 @@ export class IndexModel {
     const marked = (members: ReadonlyArray<Member>) =>
       members.filter(({ isRevoked }) => isRevoked).flatMap(({ ids }) => ids)
     const before = marked(former)
-    // What is not there any more takes no room, and is marked as it may begin meanwhile.
+    // A member without a session takes up no place, but is marked, because its session may begin in the meantime.
     const ends = marked(next).some((id) => !before.includes(id) && this.#sessions.isActive(id))
     if (isRevocation || !ends) return
     const left = next.filter(({ isRevoked }) => !isRevoked).length
@@ -164,7 +164,7 @@ export class IndexModel {
     for (const value of indexed) this.#checkAtMost(value)
   }
 
-  /** Somebody calls `destroyAllOf`. */
+  /** A request calls `destroyAllOf`. */
   onRevoking(caller: Caller, value: string, spared: string | undefined): Revocation {
     const isSparing = spared !== undefined && this.#belongings.get(spared)?.value === value
     const revocation = { value, calledAt: this.#now(), spared: isSparing ? spared : undefined }
@@ -179,7 +179,7 @@ export class IndexModel {
     for (const known of this.#sessions.keys.values()) this.#checkEscaped(known)
   }
 
-  /** The active sessions of a value whose tokens somebody has. */
+  /** The active sessions of a value whose tokens a client has. */
   #activeOf(value: string): ReadonlyArray<Key> {
     return [...this.#sessions.keys.values()].filter((known) => known.isHanded && this.#valueOf(known.key) === value)
   }
@@ -201,7 +201,7 @@ export class IndexModel {
     }
   }
 
-  /** An index names at least what somebody has the token of. */
+  /** An index names at least every session whose token a client has. */
   #checkNamed(): void {
     for (const value of indexed) {
       const record = this.#sessions.held(recordKeyOf(value))

@@ -3,8 +3,8 @@
  * were told, and says what was broken.
  *
  * A **line** is a session over all of its renewals. Each change is known by a number of its own, so it can be counted.
- * What nobody can be blamed for is excused: a line that was logged out or has expired, and one for which a commit
- * failed and was given up.
+ * Some losses are excused: a line that was logged out or has expired, and one for which a commit failed and was given
+ * up.
  */
 import { createHash } from "node:crypto"
 import { type Held, parse, recordOf } from "./held.ts"
@@ -60,7 +60,7 @@ interface Active {
   readonly log: ReadonlyArray<number>
 }
 
-/** Whoever calls the store, as the model needs to know it. */
+/** The caller of the store, as far as the model needs to know. */
 export interface Caller {
   readonly id: number
   readonly touch: boolean
@@ -72,25 +72,25 @@ export interface Caller {
 
 export interface Line {
   parent: Line | undefined
-  /** Somebody asked to end it, and may have been told that it has ended. */
+  /** A request asked to end it, and may have been told that it has ended. */
   endings: number
   /** Of these, to make room for another. */
   endingsForRoom: number
   isEnded: boolean
   /** It ended before this was written. */
   hasExpired: boolean
-  /** Renewals that nobody was told the end of. */
+  /** Renewals whose result nobody was told. */
   isAtRisk: boolean
   /** A renewal took longer than the minute that it may be pending. */
   wasSlow: boolean
-  /** More than one thing went wrong, so that putting right what the first left failed too. */
+  /** More than one thing went wrong, so the clean-up after the first fault failed too. */
   isHopeless: boolean
-  /** Merged into another session: surely, or somebody was not told. */
+  /** Merged into another session: certainly, or without confirmation. */
   isMerged: boolean
   isMaybeMerged: boolean
   /** The sessions that have taken it in, or tried to. */
   readonly mergedInto: Set<string>
-  /** A commit has failed, so that for a while its value may be nowhere but in the memory of that request. */
+  /** A commit has failed, so for a while its value may exist only in the memory of that request. */
   hasFailed: boolean
   lastUse: number
   lastHanded: string | undefined
@@ -140,7 +140,10 @@ export const hashOf = (token: string): string => {
 
 export interface Counts {
   expired: number
-  /** A change that a commit made again because somebody else wrote between its first write, which failed, and its next. */
+  /**
+   * A change that a commit made again because another request wrote between its first write, which failed, and its
+   * next.
+   */
   doubledAfterOthers: number
   /** A change that is in two sessions: a merge was given up, or others wrote between its failure and its next try. */
   inTwoSessions: number
@@ -236,7 +239,7 @@ export class Model {
     return this.lineOf(one) !== undefined && this.lineOf(one) === this.lineOf(other)
   }
 
-  /** What stands under a key by now. */
+  /** What is under a key now. */
   held(key: string): Held | undefined {
     const entry = this.#options.entries.get(key)
     return entry === undefined || entry.expiry < this.#options.now() ? undefined : parse(entry.text)
@@ -336,7 +339,7 @@ export class Model {
     }
     if (held?._tag === "Hold") {
       root(known.line).mergedInto.add(held.successor)
-      // A log-out that is under way follows it there.
+      // A log-out in progress follows it there.
       if (root(known.line).endings > 0) this.onEnding(held.successor)
     }
     if (held?._tag === "Tombstone") {
@@ -527,8 +530,8 @@ export class Model {
     const known = caller.key === undefined ? undefined : this.keys.get(caller.key)
     if (known === undefined) {
       const hasExpired = this.#options.now() - openedAt > (this.#options.idleTimeout ?? this.#options.lifetime)
-      // Somebody found it in the list before its first commit was confirmed, or it was created for a merge that took longer
-      // than the minute that it may be pending.
+      // Another request found it in the list before its first commit was confirmed, or it was created for a merge that
+      // took longer than the minute that it may be pending.
       const wasEnded = [...this.keys.values()].some(
         ({ creator, line }) => creator === caller.id && (root(line).endings > 0 || root(line).wasSlow)
       )
@@ -572,7 +575,7 @@ export class Model {
     }
   }
 
-  /** Somebody asks for the end of a session. Until they know, it may have ended or not. */
+  /** A request asks for the end of a session. Until it gets an answer, the session may have ended or not. */
   onEnding(key: string, isForRoom = false): void {
     const visited = new Set<Line>()
     const visit = (line: Line | undefined) => {
@@ -611,7 +614,7 @@ export class Model {
     }
   }
 
-  /** Nobody will learn what became of the commit of this request. `isHopeless` if more than one thing went wrong in it. */
+  /** Nobody will learn the result of this request's commit. `isHopeless` if more than one thing went wrong in it. */
   onGivenUp(caller: Caller, merges: ReadonlyArray<string>, isHopeless: boolean): void {
     this.#gaveUp.add(caller.id)
     for (const known of this.keys.values()) {
@@ -671,7 +674,7 @@ export class Model {
     return line === undefined || line.wasSlow || this.#isExcused(line)
   }
 
-  /** While requests are under way: nothing that was confirmed may be gone from the store altogether. */
+  /** While requests run: no confirmed change may be completely gone from the store. */
   #checkConserved(): void {
     const present = new Set<number>()
     for (const key of this.#options.entries.keys()) {

@@ -10,7 +10,7 @@ export type Action =
   | { readonly _tag: "Read" }
   | { readonly _tag: "Update"; readonly change: number }
   | { readonly _tag: "LogIn"; readonly user: number }
-  /** Without `renewToken`: a change of what the session belongs to renews the token by itself. */
+  /** Without `renewToken`: a change of the index value renews the token automatically. */
   | { readonly _tag: "LogInByIndex"; readonly user: number }
   | { readonly _tag: "DestroyAllOf"; readonly value: string; readonly isSparing: boolean }
   | { readonly _tag: "SessionsOf"; readonly value: string }
@@ -31,7 +31,7 @@ export interface Step {
 export interface RequestPlan {
   readonly id: number
   readonly browser: number
-  /** Each server has a class and a view of the store of its own, as two processes have. */
+  /** Each server has its own class and its own view of the store, like two processes. */
   readonly server: number
   readonly start: number
   /** Whether its store may fail. */
@@ -313,7 +313,7 @@ export const makePlan = (seed: number, budget: Budget): Plan => {
   }
 }
 
-/** What becomes of one call of the store. `landing` is when the write is done, where the caller does not learn of it. */
+/** The result of one call of the store. `landing` is when the write happens, if the caller does not learn about it. */
 export interface Fate {
   readonly delay: number
   readonly fault: "none" | "before" | "after" | "timeout" | "abort"

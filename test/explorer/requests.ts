@@ -80,7 +80,7 @@ export type Script<A> = Generator<Program | number, A, Exit.Exit<unknown, unknow
 
 const redact = (token: string): Redacted.Redacted<string> => Redacted.make(token)
 
-/** What a look at a session shows at once. */
+/** What a session shows at one moment. */
 const peek = <A>(effect: Effect.Effect<A>): A => Effect.runSync(effect)
 
 const tries = 3
@@ -137,7 +137,7 @@ export class Request {
         const isSpared = world.plan.budget === "one" && this.#faults > 0
         const fate = fateOf(world.plan, plan, this.#step, this.#calls++, isSpared)
         if (fate.fault !== "none") this.onFailed()
-        // Whoever asks for what is held is letting it go, or putting it back after something went wrong.
+        // A caller that asks for a held session is releasing it, or putting it back after a fault.
         const isHeld = key !== undefined && world.model.held(key)?._tag === "Hold"
         if (fate.fault !== "none" && isHeld) this.#mostFaults = Math.max(this.#mostFaults, 2)
         return fate
@@ -280,7 +280,7 @@ export class Request {
     const attempt = Effect.suspend(() => {
       const spared = isSparing ? Option.getOrUndefined(peek(session.id)) : undefined
       revocation = indexes.onRevoking(this.caller, value, spared)
-      // The class is one of two kinds, of which one has no index to name.
+      // There are two kinds of class, and one has no index.
       return this.#class.destroyAllOf("user" as never, value, isSparing ? { except: session as never } : {})
     })
     const ended = yield* this.#attempt("destroyAllOf", attempt)
@@ -498,13 +498,13 @@ export class Request {
     return { isOk: false, cookie: "untouched", told: undefined, isUnclear: this.#meansToTell }
   }
 
-  /** For a while, what it holds may be nowhere else. */
+  /** For a while, the held value may exist nowhere else. */
   onFailed(): void {
     this.#mostFaults = Math.max(this.#mostFaults, ++this.#faults)
     this.#world.model.onFailed(this.caller, this.#merges.keys())
   }
 
-  /** The client goes away, or is told of a failure. */
+  /** The client disconnects, or gets an error. */
   giveUp(): Response {
     this.#say(() => "gives up")
     if (this.#isUnderWay || this.#merges.size > 0)

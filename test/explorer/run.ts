@@ -12,7 +12,7 @@ import { makeSimulation } from "./simulation.ts"
 import { idleTimeout, lifetime, type Subject, touchInterval } from "./subject.ts"
 import { CurrentCaller, makeVirtualStore, type PlantedFault } from "./virtualStore.ts"
 
-/** Longer than a renewal may be pending, and a tombstone stands. */
+/** Longer than a renewal may be pending, and than a tombstone stays. */
 const grace = 61_000
 
 /** Most schedules have about a hundred. */
@@ -44,7 +44,7 @@ class Run {
   readonly #plan: Plan
   readonly #subject: Subject
   readonly #classes: Array<SessionClass>
-  /** What ends each request that is under way, as its process is killed. */
+  /** Ends each running request, as if its process were killed. */
   readonly #underWay = new Map<RequestPlan, () => void>()
   readonly #simulation = makeSimulation()
   readonly #entries = new Map<string, Entry>()
@@ -206,7 +206,7 @@ class Run {
     advance(script.next(Exit.void))
   }
 
-  /** All that a server is doing stops where it is, and nothing is put back. It is started again at once. */
+  /** Everything that a server is doing stops, and nothing is put back. It restarts immediately. */
   #kill(server: number): void {
     for (const [request, end] of this.#underWay) if (request.server === server) end()
     this.#classes[server] = this.#subject.makeClass(this.#plan)
@@ -281,7 +281,7 @@ class Run {
     }
     if (logIns.length < last.length) return
     if (logIns.some(({ key }) => model.isExcused(key))) return
-    // It has a session of its own from a request that overlapped the log-in.
+    // It has another session from a request that overlapped the log-in.
     const isOther = !logIns.some(({ key }) => jarKey !== undefined && model.areOneLine(key, jarKey))
     const born = browser.cookies.filter(({ key }) => jarKey !== undefined && model.areOneLine(key, jarKey))
     // Or had one for a while, which has ended since.

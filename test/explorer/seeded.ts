@@ -35,7 +35,7 @@ export const seeded = <A>(seed: number, subject: Subject, body: () => A): A => {
   }
 }
 
-/** A new session draws a token, whatever becomes of it. */
+/** A new session draws a token, even if it is never saved. */
 const drawToken = ({ SessionStore, classesOf }: Subject): void => {
   const nowhere = SessionStore.make({
     find: () => Effect.succeedNone,

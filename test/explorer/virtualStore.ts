@@ -9,7 +9,7 @@ import type { Caller, Entry, Model } from "./model.ts"
 import type { Fate } from "./plan.ts"
 import type { Simulation } from "./simulation.ts"
 
-/** Whoever calls the store: the fiber of a step of a request carries it along. */
+/** The caller of the store, which the fiber of a request's step carries. */
 export interface StoreCaller extends Caller {
   /** The fate of its next call. */
   readonly nextFate: (key: string | undefined) => Fate

@@ -74,7 +74,7 @@ export const choose = <A>(all: ReadonlyArray<A>) =>
     return chosen
   })
 
-/** Acts again and again until it is over. After a failure it waits, so that an outage leaves few operations unknown. */
+/** Acts repeatedly until the run is over. After a failure it waits, so an outage leaves few operations unknown. */
 const untilOver = <E, R>(isOver: () => boolean, act: Effect.Effect<unknown, E, R>) =>
   act.pipe(
     Effect.andThen(Effect.flatMap(Random.nextIntBetween(0, 8), (millis) => Effect.sleep(millis))),
@@ -148,7 +148,7 @@ const useSessions = ({ append, isOver, name, number, sessions, store }: Client) 
 
 const patiently = { schedule: Schedule.spaced("100 millis"), times: 50 }
 
-/** Renews a session that nobody else has, with each change, and looks at the end whether it has them all. */
+/** Renews its own session with each change, and checks at the end that it has all changes. */
 const renewOwn = ({ append, isOver, name, number, store }: Client) => {
   const record = makeRecorder<SessionInput, SessionOutput>(`${name} renewals`, append)
   const on = `own ${name}`

@@ -1,4 +1,4 @@
-/** Sessions with marks, of which each change adds one of its own; and what must be true of what was confirmed. */
+/** Sessions with marks: each change adds a new one. And what must be true of confirmed changes. */
 import { Effect, Option, Redacted, Schedule, Schema } from "effect"
 import { Session } from "effect-sessions"
 import { show } from "./history.ts"
@@ -73,7 +73,7 @@ const triesOf = ({ answer }: SessionOperation): number | undefined =>
 
 /**
  * Did the commit of another one fail meanwhile? Commits that wait for each other are saved in one write. If that has no
- * answer, each goes on by itself, as if its own commit had failed.
+ * answer, each continues alone, as if its own commit had failed.
  */
 const hasFailedBeside = (operations: ReadonlyArray<SessionOperation>, { answer, called }: SessionOperation): boolean =>
   operations.some(
@@ -115,7 +115,7 @@ const checkSession = (rules: Rules, operations: ReadonlyArray<SessionOperation>)
     if (answer.at < began && isEnded) rules.violations.push(`A session was lost:\n${show([operation])}`)
   }
   const looks = operations.filter((operation) => marksIn(operation) != null)
-  // The last one sees whatever an earlier one saw.
+  // The last one sees everything that an earlier one saw.
   const last = looks.toSorted((a, b) => a.called - b.called).at(-1)
   if (last !== undefined) checkLook(rules, operations, last)
 }

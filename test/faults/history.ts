@@ -1,4 +1,4 @@
-/** What clients asked for and were answered, written down as it happens, and shown to a person. */
+/** The calls of clients and their answers, recorded as they happen, and shown to a person. */
 import { Effect } from "effect"
 import type { Operation, RegisterOperation, Verdict } from "./linearizable.ts"
 
@@ -10,7 +10,7 @@ export type Entry<I, O> =
 /** The clock that all processes of a machine share. */
 const now = (): number => Number(process.hrtime.bigint())
 
-/** Writes down what a client does: the call before it is made, and the answer after it came. A failure is no answer. */
+/** Records what a client does: the call before it is made, and the answer after it arrives. A failure is no answer. */
 export const makeRecorder = <I, O>(client: string, append: (entry: Entry<I, O>) => void) => {
   let count = 0
   return <A extends O, E, R>(on: string, input: I, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

@@ -10,7 +10,7 @@
  * call, or never.
  */
 
-/** What stands in a register: the data of a session, or nothing. */
+/** The content of a register: the data of a session, or nothing. */
 export type Value = string | null
 
 export type Input =
@@ -96,7 +96,7 @@ const open = (answered: ReadonlyArray<Answered>, { ahead, first }: Place) => {
   return { indexes: indexes.filter((index) => (answered[index]?.called ?? 0) <= until), until }
 }
 
-/** Where a search may go on from a place, the likeliest last. */
+/** Where a search may continue from a place, the most likely last. */
 const next = (
   answered: ReadonlyArray<Answered>,
   unanswered: ReadonlyArray<RegisterOperation>,
@@ -109,7 +109,7 @@ const next = (
     if (operation === undefined) continue
     const [output, state] = step(place.state, operation.input)
     if (output !== operation.answer.output) continue
-    // What fits and never writes is in nobody's way: if there is an order, there is one with it here.
+    // An operation that fits and never writes disturbs no other: if there is an order, there is one with it here.
     if (operation.input.name === "find" || output === false) return [advance(place, index, state)]
     places.unshift(advance(place, index, state))
   }

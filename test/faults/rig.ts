@@ -1,4 +1,4 @@
-/** A server, two clients of it that stand for two servers of an application, and what can be done to it. */
+/** A server, two clients of it that act as two servers of an application, and the faults that it can have. */
 import { readFileSync } from "node:fs"
 import { NodeRedis } from "@effect/platform-node"
 import { Context, Effect, Layer, Option, Random, Schedule } from "effect"

@@ -1,4 +1,4 @@
-/** One run: clients at work, a fault in the middle, and a look at what was written down. */
+/** One run: clients at work, a fault in the middle, and a check of the record. */
 import { Effect, Fiber, Option, Random, Redacted, Schedule } from "effect"
 import { SessionStore } from "effect-sessions"
 import {
@@ -27,7 +27,7 @@ type Store = SessionStore["Service"]
 
 export interface Result {
   readonly operations: number
-  /** Without an answer: failed, or nobody knows. */
+  /** Without an answer: failed, or unknown. */
   readonly unknown: number
   /** Changes that were made twice after a failure, which is allowed. */
   readonly twice: number
@@ -47,7 +47,7 @@ export interface RunOptions {
 export const clockAhead = (fault: Fault, apart: number, number: number): number =>
   fault === "clock" ? (number % 2 === 0 ? apart / 2 : -apart / 2) : 0
 
-/** Registers and sessions that nobody has used before. */
+/** New registers and sessions. */
 export const begin = Effect.fnUntraced(function* (store: Store, name: string) {
   const newSession = Effect.gen(function* () {
     const session = yield* Marks.open()

@@ -1,4 +1,4 @@
-/** Processes that work on one file of sessions, of which some are killed, or stand still for a while. */
+/** Processes that work on one file of sessions. Some are killed, or stopped for a while. */
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
 import { readFile } from "node:fs/promises"
@@ -12,7 +12,7 @@ import { type AnyEntry, type PlantedFault, prepare, type Run } from "./clients.t
 import { type Fault, pause } from "./rig.ts"
 import { begin, clockAhead, judge, lastLook, type RunOptions } from "./run.ts"
 
-/** What a process is told. */
+/** The task of a process. */
 export interface Task extends Run {
   readonly filename: string
   readonly log: string

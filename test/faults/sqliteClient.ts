@@ -1,4 +1,4 @@
-/** Two clients of a file, in a process of their own that can be killed: `sqliteClient.ts <task as JSON>`. */
+/** Two clients of a file, in a separate process that can be killed: `sqliteClient.ts <task as JSON>`. */
 import { openSync, writeSync } from "node:fs"
 import { Effect, Random } from "effect"
 import { SessionStore } from "effect-sessions"

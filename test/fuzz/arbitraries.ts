@@ -1,5 +1,5 @@
 /**
- * What is thrown at the library: text that looks like what it reads, and text that does not.
+ * The input for the library: text that looks like valid input, and text that does not.
  */
 import fc from "fast-check"
 
@@ -56,7 +56,7 @@ const authorization = (known: string) =>
     fc.nat(20_000).map((blanks) => `Bearer${" ".repeat(blanks)}${known}`)
   )
 
-/** Headers; the token stands in none but those that carry it, since what a client says elsewhere may be logged. */
+/** Headers. Only the headers that carry the token contain it, because others may be logged. */
 export const headers = (known: string): fc.Arbitrary<ReadonlyArray<readonly [string, string]>> =>
   fc.array(
     fc.oneof(
@@ -67,7 +67,7 @@ export const headers = (known: string): fc.Arbitrary<ReadonlyArray<readonly [str
     { maxLength: 8 }
   )
 
-/** What may stand in a field of JSON, with the numbers that dates and arrays do not like. */
+/** The values of a JSON field, including numbers that are invalid for dates and arrays. */
 export const json: fc.Arbitrary<unknown> = fc.oneof(
   fc.constantFrom(null, true, -1, 0, 1.5, 8.64e15, 8.64e15 + 1, Number.MAX_SAFE_INTEGER, -Number.MAX_SAFE_INTEGER),
   fc.constantFrom(1e300, "", "__proto__", [], {}, [[]]),

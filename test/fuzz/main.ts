@@ -1,5 +1,5 @@
 /**
- * `npm run fuzz -- --runs 100000 --seed 1`: throws odd input at whatever reads input, for as long as you like.
+ * `npm run fuzz -- --runs 100000 --seed 1`: throws odd input at everything that reads input, for as long as you like.
  *
  * Prints what fails, shrunk, and how long the slowest input took, of two times.
  */
@@ -28,7 +28,7 @@ const timed = (property: Property) => {
     const { millis, outcome } = await time(input)
     // What has run for the first times only is not compiled yet.
     if (++count <= 200 || millis <= slowest.millis) return outcome
-    // Whatever is slow by itself is slow again.
+    // If it really is slow, it is slow again.
     const again = Math.min(millis, (await time(input)).millis)
     if (again > slowest.millis) Object.assign(slowest, { millis: again, run: count })
     return outcome

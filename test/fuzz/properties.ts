@@ -39,7 +39,7 @@ class StrictSession extends Session.Service<StrictSession>()("fuzz/UserSession",
 
 const saved = { userId: secrets.user, note: secrets.value, more: [secrets.value] }
 
-/** A session that holds secrets, and what stands in the store for it. */
+/** A session that holds secrets, and its text in the store. */
 const known = await Effect.runPromise(
   Effect.gen(function* () {
     const session = yield* UserSession.open()
@@ -146,7 +146,7 @@ const useAll = (Class: typeof UserSession | typeof StrictSession, token: string)
     yield* session.destroy
   })
 
-/** Puts a text in the place of another, and holds that all goes on, or fails in the way that is documented. */
+/** Replaces one text by another, and checks that everything still works, or fails as documented. */
 const survives = async (key: string, text: string) => {
   for (const Class of [UserSession, StrictSession]) {
     const witness = makeWitness()

@@ -18,7 +18,7 @@ import {
 import { VirtualStore } from "./virtualStore.ts"
 
 /**
- * What a session does when the response has been sent, so that nobody could be handed a new token.
+ * What a session does after the response has been sent, when no new token can reach the client.
  */
 
 const warning = (key: string) =>

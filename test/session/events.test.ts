@@ -23,7 +23,7 @@ class MemberSession extends Session.Service<MemberSession>()("test/MemberSession
   maxSessions: { user: 2 }
 }) {}
 
-/** What is published meanwhile, by a bus of its own. */
+/** The events published in the meantime, on a separate bus. */
 const withEvents = <A, E, R>(body: (events: Array<SessionEvent>) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     const bus = SessionEvents.make()

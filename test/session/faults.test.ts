@@ -347,7 +347,7 @@ describe("Session", () => {
         assert.strictEqual(Option.isSome(told), n > 2 && fault.how === "fails")
         const isSaved = (yield* visitsOf(UserSession, token)) === 2
         if (n > 2) assert.isTrue(isSaved)
-        // If the write arrived that nobody was told of, the value may be in both until the next try.
+        // If the unconfirmed write arrived, both may have the value until the next try.
         if (!isSaved) assert.strictEqual(yield* visitsOf(UserSession, other), 1)
         if (n > 2) assert.isFalse(yield* opens(other))
         assert.isTrue(yield* opens(token))

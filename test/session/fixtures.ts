@@ -59,7 +59,7 @@ export class StrictSession extends Session.Service<StrictSession>()("test/UserSe
   undecodable: "fail"
 }) {}
 
-/** A class of users, whatever its options. */
+/** A class of users, with any options. */
 export type UserClass = Pick<Session.ServiceClass<unknown, string, User>, "open" | "sessions">
 
 export const visit = (user: User): User => ({ ...user, visits: user.visits + 1 })
@@ -80,18 +80,18 @@ const run = (body: Body) => (): Effect.Effect<void, unknown> => {
   return Effect.provide(effect, VirtualStore.layer)
 }
 
-/** A test with a store of its own, which it may tell what to do by `VirtualStore`. */
+/** A test with its own store, which it can control by `VirtualStore`. */
 export const test = (name: string, body: Body): void => it.effect(name, run(body))
 
 /** Saves and returns the token. */
 export const commit = <A>(session: Session.Session<A>) =>
   Effect.map(session.commit, (committed) => Option.getOrThrow(committed).token)
 
-/** A token shows nothing of itself, to `deepStrictEqual` neither: that takes any two for equal. */
+/** A token reveals nothing, not even to `deepStrictEqual`, which considers any two equal. */
 export const assertSameToken = (one: Redacted.Redacted<string>, other: Redacted.Redacted<string>) =>
   assert.strictEqual(Redacted.value(one), Redacted.value(other))
 
-/** A session that is in the store, opened anew by each `open`. */
+/** A session in the store; each `open` opens it again. */
 export const stored = Effect.fnUntraced(function* (session: UserClass) {
   const first = yield* session.open()
   yield* first.update(visit)
@@ -111,7 +111,7 @@ export const opens = Effect.fnUntraced(function* (token: Redacted.Redacted<strin
 export const keyOf = (token: Redacted.Redacted<string>) =>
   createHash("sha256").update(Redacted.value(token)).digest("base64url")
 
-/** The fields of what stands under a key, `undefined` if nothing does. */
+/** The fields of the text under a key; `undefined` if there is none. */
 export const fieldsAt = Effect.fnUntraced(function* (key: string) {
   const found = yield* (yield* MemStore).find(key)
   if (Option.isNone(found)) return undefined

@@ -1,5 +1,5 @@
 /**
- * All sessions of a user: found, ended and counted, whatever is under way.
+ * All sessions of a user: found, ended and counted, whatever is in progress.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, HashMap, Option, Redacted, Schema, Stream } from "effect"

@@ -22,7 +22,7 @@ interface Waiting {
   readonly go: () => void
 }
 
-/** Which of those who waited went on, of how many. */
+/** Which of the waiting callers continued, and how many there were. */
 interface Choice {
   readonly taken: number
   readonly of: number
@@ -30,7 +30,7 @@ interface Choice {
   readonly isInterruption: boolean
 }
 
-/** Whoever was last goes on first. */
+/** The last caller continues first. */
 const rank = (caller: string, last: string): string => (caller === last ? "" : caller)
 
 /** One order: what `choices` says, and from there on always the first. */
@@ -53,7 +53,7 @@ const runOnce = Effect.fnUntraced(function* (
   // A test that only looks asks the store as well.
   store.gate = (_, caller) => (caller === "" ? Effect.void : gate(caller))
   const fibers = yield* Effect.forEach(requests, (request, index) =>
-    // Who comes first matters too, as of one process they take turns.
+    // The order of arrival matters too, because callers of one process take turns.
     Effect.forkChild(Effect.andThen(gate(String(index)), Effect.provideService(request, Caller, String(index))))
   )
   const made: Array<Choice> = []
@@ -61,7 +61,7 @@ const runOnce = Effect.fnUntraced(function* (
   for (let idle = 0; fibers.some((fiber) => fiber.pollUnsafe() === undefined); ) {
     yield* settle
     if (waiting.length === 0) {
-      // They have all come to an end, or wait to try again.
+      // All of them have ended, or wait to retry.
       if (++idle > 100) return assert.fail("it never came to rest")
       yield* TestClock.adjust("100 millis")
       continue

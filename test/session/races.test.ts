@@ -18,7 +18,7 @@ import {
 import { everyOrder } from "./interleavings.ts"
 
 /**
- * Renewals, log-outs, changes and merges that come at once, in every order in which they can reach the store.
+ * Concurrent renewals, log-outs, changes and merges, in every order in which they can reach the store.
  */
 
 class Items extends Session.Service<Items>()("test/Items", {
@@ -191,7 +191,7 @@ describe("Session", () => {
                 assert.isAtMost(listed.length, 1)
                 for (const { id } of listed) {
                   const key = Option.getOrThrow(yield* id)
-                  // Listed under its new id only when the last write is done, which is to be handed out at once.
+                  // Listed under its new id only after the last write, right before the token is handed out.
                   if (key !== keyOf(token)) assert.isUndefined((yield* fieldsAt(key))?.pending)
                 }
               }),
@@ -245,7 +245,7 @@ describe("Session", () => {
                   items.filter((item) => item <= "b"),
                   ["a", "b"]
                 )
-                // A change of its own is lost with the session that ended, and otherwise not.
+                // Its own change is lost only with the session that ended.
                 assert.isAbove(items.length, 2)
                 assert.strictEqual(new Set(items).size, items.length)
                 yield* assertSettled

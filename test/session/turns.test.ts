@@ -17,7 +17,7 @@ import {
 import { Caller, settle, VirtualStore } from "./virtualStore.ts"
 
 /**
- * Commits of one session at once, in one process: they take turns.
+ * Simultaneous commits of one session, in one process: they take turns.
  */
 
 const write = (session: UserHandle) => Effect.andThen(session.update(visit), session.commit)
@@ -162,7 +162,7 @@ describe("Session", () => {
       assert.instanceOf(error, Session.SessionBusyError)
       assert.strictEqual(error.session, "test/UserSession")
       assert.strictEqual(yield* refused.status, "modified")
-      // A place that somebody gives up is free.
+      // A place that is given up becomes free.
       yield* Fiber.interrupt(fibers[500] ?? assert.fail())
       const late = yield* Effect.forkChild(refused.commit, { startImmediately: true })
       yield* open
@@ -215,7 +215,7 @@ describe("Session", () => {
   })
 
   describe("commits that are saved together", () => {
-    /** Begins to commit each, one by one, against a shut store: the first on its own, and the rest behind it. */
+    /** Begins to commit each, one by one, against a closed store: the first alone, and the rest behind it. */
     const begun = Effect.fnUntraced(function* (count: number) {
       const { sessions, token } = yield* opened(count)
       const { open } = yield* shut

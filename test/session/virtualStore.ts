@@ -7,7 +7,7 @@ import { MemStore, SessionStore, SessionStoreError } from "effect-sessions"
 
 export type Operation = "find" | "create" | "commit" | "replace" | "delete"
 
-/** What goes wrong with an operation: whether its work is done all the same, and whether anybody is told. */
+/** What goes wrong with an operation: whether its work is still done, and whether the caller gets an answer. */
 export interface Fault {
   readonly when: "before" | "after"
   readonly how: "fails" | "hangs"
@@ -20,7 +20,7 @@ export const faults: ReadonlyArray<Fault> = [
   { when: "after", how: "hangs" }
 ]
 
-/** Who calls the store, for a test that orders the calls of several. */
+/** The caller of the store, for a test that orders the calls of several. */
 export const Caller = Context.Reference<string>("test/Caller", { defaultValue: () => "" })
 
 export interface VirtualStoreControl {
@@ -30,7 +30,7 @@ export interface VirtualStoreControl {
   readonly failing: Set<Operation>
   /** What each operation waits for before it does anything. */
   gate: (operation: Operation, caller: string) => Effect.Effect<void>
-  /** Has the `n`th operation from now on go wrong, the first being 1, and says whether it has come to that. */
+  /** Makes the `n`th operation from now on go wrong, counted from 1, and returns whether that has happened. */
   readonly plan: (n: number, fault: Fault) => { readonly hasCome: () => boolean }
   /** Undoes `gate`, `failing` and `plan`. */
   readonly heal: () => void
@@ -80,7 +80,7 @@ const make = Effect.gen(function* () {
   return Context.make(VirtualStore, control).pipe(Context.add(SessionStore, operations))
 })
 
-/** What the store is told to do. */
+/** The settings of the store. */
 export class VirtualStore extends Context.Service<VirtualStore, VirtualStoreControl>()("test/VirtualStore") {
   // Without cleanup: to adjust the clock by days is to wait for thousands of sweeps.
   static readonly layer: Layer.Layer<VirtualStore | SessionStore | MemStore> = Layer.effectContext(make).pipe(

@@ -441,7 +441,7 @@ describe("Session.ended", () => {
       yield* TestClock.adjust("1 hour")
       assert.deepStrictEqual(yield* asked, [])
       assert.strictEqual(heard.size, 0)
-      // And begins anew with the next one.
+      // And begins again with the next one.
       const three = yield* wait(yield* open)
       assert.strictEqual(heard.size, 1)
       yield* (yield* open).destroy

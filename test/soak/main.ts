@@ -173,7 +173,7 @@ const soak = Effect.gen(function* () {
 const median = (numbers: ReadonlyArray<number>): string =>
   (numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN).toFixed(1)
 
-/** Does the p99 drift? Nobody is told off for it: half of the minutes against the other half, for a reader to judge. */
+/** Does the p99 drift? It fails nothing: half of the minutes against the other half, for a reader to judge. */
 const printDrift = (): void => {
   if (slowest.length < 4) return
   const [first, second] = [slowest.slice(0, slowest.length / 2), slowest.slice(slowest.length / 2)]

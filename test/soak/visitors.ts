@@ -1,6 +1,6 @@
 /**
- * The browsers, in a process of their own: `visitors.ts <port> <requests a second> <users> <seed>`. The parent says `go`
- * and `settle`. To settle is to wait for what is under way, close the pages that stay open, and log every device in.
+ * The browsers, in a separate process: `visitors.ts <port> <requests a second> <users> <seed>`. The parent says `go`
+ * and `settle`. To settle is to wait for running requests, close the open pages, and log every device in.
  */
 import { Agent, request } from "node:http"
 import { createHistogram } from "node:perf_hooks"
@@ -91,7 +91,7 @@ const actions: ReadonlyArray<readonly [share: number, action: (browser: Browser)
   [25, (browser) => visit(browser, "POST", "/change")],
   [10, logIn],
   [5, (browser) => visit(browser, "GET", "/devices")],
-  // Somebody who never comes back: this session goes by its idle timeout.
+  // A visitor who never comes back: this session ends by its idle timeout.
   [5, ({ user }) => visit({ user, cookie: "", isLoggedIn: false }, "POST", "/change")],
   [5, (browser) => visit(browser, "POST", "/log-out")],
   [4, watch],

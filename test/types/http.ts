@@ -29,7 +29,7 @@ expectTypeOf(visits.open).toEqualTypeOf<
   >
 >()
 expectTypeOf(visits.with).toEqualTypeOf<(options: HttpSession.RouteOptions) => HttpSession.Middleware<Visits, number>>()
-// @ts-expect-error: a route has no cookie of its own.
+// @ts-expect-error: a route cannot have its own cookie.
 visits.with({ cookie: { name: "other" } })
 
 // The options.

@@ -123,7 +123,7 @@ expectTypeOf<Options["undecodable"]>().toEqualTypeOf<"renew" | "fail" | undefine
 expectTypeOf<Options["maxSessions"]>().toEqualTypeOf<{ readonly user?: number | undefined } | undefined>()
 expectTypeOf<Options["schema"]>().toEqualTypeOf<Schema.Codec<Cart, Cart>>()
 
-// Errors are told apart by their tags, and can be yielded.
+// Errors are distinguished by their tags, and can be yielded.
 expectTypeOf<Session.SessionError>().toEqualTypeOf<
   SessionStoreError | Session.SessionBusyError | Session.SessionDecodeError
 >()
@@ -181,7 +181,7 @@ expectTypeOf(MemStore.makeWithCleanupInterval).returns.toEqualTypeOf<typeof MemS
 // @ts-expect-error: an interval is a duration.
 MemStore.layerWith({ cleanupInterval: true })
 
-// Events. SessionEvents has a default, so it is required by nobody.
+// Events. SessionEvents has a default, so nothing requires it.
 expectTypeOf<SessionEvent["_tag"]>().toEqualTypeOf<"Created" | "Renewed" | "Destroyed">()
 expectTypeOf<Extract<SessionEvent, { _tag: "Renewed" }>["former"]>().toEqualTypeOf<string>()
 expectTypeOf<SessionEvent["session" | "id"]>().toEqualTypeOf<string>()
