@@ -1045,11 +1045,14 @@ describe("HttpSession", () => {
             ),
             ({ dispose }) => Effect.promise(dispose)
           )
-          const controller = new AbortController()
-          const answer = handler(new Request("http://localhost/", { signal: controller.signal }))
-          yield* Deferred.await(started)
-          controller.abort()
-          const response = yield* Effect.promise(() => answer)
+          const send = (signal: AbortSignal) =>
+            Effect.promise(() => handler(new Request("http://localhost/", { signal })))
+          const fiber = yield* Effect.abortSignal.pipe(
+            Effect.flatMap((signal) => Effect.forkChild(send(signal))),
+            Effect.tap(() => Deferred.await(started)),
+            Effect.scoped
+          )
+          const response = yield* Fiber.join(fiber)
           assert.strictEqual(response.status, 499)
           assert.deepStrictEqual(response.headers.getSetCookie(), [])
           assert.strictEqual(yield* (yield* MemStore).size, 0)
