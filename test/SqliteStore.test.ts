@@ -70,6 +70,7 @@ const countRows = (filename: string, table = "sessions") =>
   )
 
 const internals = Effect.promise(async () => ({
+  ...(await import("../src/sqlite/checkpoints.ts")),
   ...(await import("../src/sqlite/database.ts")),
   ...(await import("../src/sqlite/sessions.ts"))
 }))
@@ -80,7 +81,7 @@ const awaitRows = (filename: string, rows: number) =>
     until: (found) => found === rows
   })
 
-const noCheckpoints = { wrote: () => {}, areBehind: () => false }
+const noCheckpoints = { wrote: () => {}, areUnderWay: () => false }
 
 const program = fileURLToPath(new URL("sqliteProcess.ts", import.meta.url))
 const quiet = "--disable-warning=ExperimentalWarning"
@@ -309,7 +310,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
         const { open, prepare } = yield* internals
         const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
         const deleted: Array<number> = []
-        const checkpoints = { wrote: (rows: number) => void deleted.push(rows), areBehind: () => false }
+        const checkpoints = { wrote: (rows: number) => void deleted.push(rows), areUnderWay: () => false }
         const { primitives, sweep } = prepare(yield* open(file), file, checkpoints)
         const [active, expired] = [yield* inAnHour, yield* anHourAgo]
         for (let i = 0; i < 3_000; i++) yield* primitives.commit(`token ${i}`, "data", i < 2_000 ? active : expired)
@@ -320,18 +321,18 @@ describe.skipIf(isMissing)("SqliteStore", () => {
       })
     )
 
-    it.effect("waits where the log is behind", () =>
+    it.effect("waits while a checkpoint is under way", () =>
       Effect.gen(function* () {
         const { open, prepare } = yield* internals
         const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
-        let isBehind = true
-        const checkpoints = { wrote: () => {}, areBehind: () => isBehind }
+        let isUnderWay = true
+        const checkpoints = { wrote: () => {}, areUnderWay: () => isUnderWay }
         const { primitives, sweep } = prepare(yield* open(file), file, checkpoints)
         yield* primitives.commit("token", "data", yield* anHourAgo)
         const fiber = yield* Effect.forkChild(sweep)
         for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
         assert.strictEqual(yield* countRows(file.filename), 1)
-        isBehind = false
+        isUnderWay = false
         assert.strictEqual(yield* Fiber.join(fiber), 1)
       })
     )
@@ -398,6 +399,24 @@ describe.skipIf(isMissing)("SqliteStore", () => {
           Effect.map(() => assert.isFalse(existsSync(`${filename}-wal`)))
         )
       )
+    )
+
+    it.live("are under way from the moment at which enough was written until all of it is in the file", () =>
+      Effect.gen(function* () {
+        const { make, open } = yield* internals
+        const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
+        const database = yield* open(file)
+        const checkpoints = yield* make(database, file.filename)
+        const insert = database.prepare("INSERT INTO sessions (token, expiry, data) VALUES (?, 1, 'data')")
+        for (let i = 0; i < 1_000; i++) insert.run(`token ${i}`)
+        const before = statSync(file.filename).size
+        checkpoints.wrote(499, 0)
+        assert.isFalse(checkpoints.areUnderWay())
+        checkpoints.wrote(1, 0)
+        assert.isTrue(checkpoints.areUnderWay())
+        yield* Effect.repeat(Effect.sleep("5 millis"), { while: () => checkpoints.areUnderWay() })
+        assert.isAbove(statSync(file.filename).size, before)
+      })
     )
 
     it.live("are SQLite's own where no worker may be started", () =>

@@ -83,7 +83,7 @@ const style = html`
   }
   #devices li:first-child { padding-top: 0 }
   #devices li > div { min-width: 0 }
-  #devices button { white-space: nowrap }
+  #devices form { flex: none }
   #devices em { white-space: nowrap; color: var(--accent); font-size: .875rem; font-style: normal }`
 
 const show = Effect.gen(function* () {
@@ -141,7 +141,10 @@ const PageRoutes = HttpRouter.addAll([
   HttpRouter.route("POST", "/log-out-everywhere", logOutEverywhere)
 ]).pipe(Layer.provide(WithUser.layer))
 
-/** The list anew when a session begins or ends, and now and then, since no event tells of one that expires. */
+/**
+ * The list anew when a session begins or ends, and now and then, since no event tells of one that expires. Events are of
+ * all users: if you have many, look at the id of an event before you read the list.
+ */
 const changes = (name: string) =>
   UserSession.events.pipe(
     Stream.debounce("100 millis"),

@@ -9,7 +9,7 @@
  *
  * @module
  */
-import type { Types } from "effect"
+import type { Layer, Types } from "effect"
 import { Cause, Context, Effect, Exit, Option, Redacted, Schema } from "effect"
 import { HttpEffect, HttpRouter, HttpServerRequest, HttpServerRespondable, HttpServerResponse } from "effect/http"
 import type { HttpApiMiddleware, HttpApiSecurity } from "effect/http-api"
@@ -225,6 +225,12 @@ export interface Middleware<Self, A>
     layerError: never
     layerRequires: SessionStore
   }> {
+  /**
+   * Provides a session for each request of the routes that you provide it to. It commits the session before the response
+   * is sent, and sets the cookie if there is something new.
+   */
+  readonly layer: Layer.Layer<HttpRouter.Request.From<"Requires", Self | SessionStore>, never, SessionStore>
+
   /** Makes the service of an `HttpApiMiddleware`, which provides a session to the endpoints of an `HttpApi`. */
   readonly api: Effect.Effect<
     HttpApiMiddleware.HttpApiMiddleware<Self | SessionStore, never, never>,

@@ -115,7 +115,7 @@ const layer = ({ filename }: Pick<SqliteStoreOptions, "filename">): Layer.Layer<
  * the file busy for five seconds. `cause` is the error of SQLite. A layer fails with a {@link SqliteStoreError}.
  *
  * @example
- * ```ts no-run
+ * ```ts
  * import { SqliteStore } from "effect-sessions/sqlite"
  *
  * const Sessions = SqliteStore.layer({ filename: "sessions.db" })
@@ -136,7 +136,7 @@ export const SqliteStore: {
    * a `TypeError` if the filename is not that of a file, or the cleanup interval is not a duration.
    *
    * @example
-   * ```ts no-run
+   * ```ts
    * import { SqliteStore } from "effect-sessions/sqlite"
    *
    * const Sessions = SqliteStore.layerWith({

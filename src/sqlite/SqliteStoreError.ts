@@ -18,7 +18,7 @@ const explanations = {
  * The message names the file, and says what is wrong with it.
  *
  * @example
- * ```ts no-run
+ * ```ts
  * import { Effect, Layer } from "effect"
  * import { SqliteStore } from "effect-sessions/sqlite"
  *

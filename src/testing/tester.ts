@@ -7,7 +7,7 @@ import type { Effect } from "effect"
  * seconds on a slow server.
  *
  * @example
- * ```ts no-run
+ * ```ts
  * import { test } from "node:test"
  * import { Effect } from "effect"
  * import type { SessionStoreTest } from "effect-sessions/testing"

@@ -1,0 +1,86 @@
+import { assert, describe, it } from "@effect/vitest"
+import { HttpServerResponse } from "effect/http"
+import * as SessionCookie from "../src/internal/sessionCookie.ts"
+import { makeToken } from "../src/internal/token.ts"
+
+const [a, b, c, d, e] = [makeToken(), makeToken(), makeToken(), makeToken(), makeToken()]
+
+const tokensOf = (header: string | undefined) => SessionCookie.tokensOf(header, "session")
+
+describe("the tokens of a Cookie header", () => {
+  it.each<[header: string | undefined, tokens: ReadonlyArray<string>]>([
+    [undefined, []],
+    ["", []],
+    [`session=${a}`, [a]],
+    [`session=${a}; other=1; session=${b}`, [a, b]],
+    [`session=${a};session=${a}`, [a]],
+    [`\tsession \t= \t${a} \t; x=1`, [a]],
+    [`session="${a}"`, [a]],
+    [`session="${a}`, []],
+    [`session=${a}"`, []],
+    [`session=""${a}`, []],
+    [`session=x${a}x`, []],
+    [`session="${a}x`, []],
+    [`session=x${a}"`, []],
+    [`session=; session= \t; session=${a}`, [a]],
+    [`session; session=${a}`, [a]],
+    [`sessions=${a}; xsession=${b}; x session=${c}`, []],
+    [`session x=${a}`, []],
+    [`session;=${a}`, []],
+    [`x=session=${a}`, []],
+    [`x=session; session=${a}`, [a]],
+    [`\xA0session=${a}`, []],
+    [`session=\xA0${a}`, []],
+    [`session=${a}x; session=${b}`, [b]],
+    [[a, a, b, c, d, e].map((token) => `session=${token}`).join("; "), [a, b, c, d]]
+  ])("%j", (header, tokens) => {
+    assert.deepStrictEqual(tokensOf(header), tokens)
+  })
+
+  it("are looked at no further than the fourth", () => {
+    const four = [a, b, c, d].map((token) => `session=${token}`).join("; ")
+    assert.deepStrictEqual(tokensOf(`${four}; session=${e}`), [a, b, c, d])
+  })
+})
+
+describe("a cookie of a name is there", () => {
+  it.each<[header: string | undefined, isThere: boolean]>([
+    [undefined, false],
+    ["", false],
+    ["session=", true],
+    ["session=no token", true],
+    ["a=1; session=1; session=2", true],
+    ["session", false],
+    ["sessions=1", false],
+    ["x=session=1", false]
+  ])("in %j: %s", (header, isThere) => {
+    assert.strictEqual(SessionCookie.isIn(header, "session"), isThere)
+  })
+})
+
+describe("a response", () => {
+  const varied = (vary: string | undefined, by: (response: HttpServerResponse.HttpServerResponse) => object) =>
+    by(vary === undefined ? HttpServerResponse.empty() : HttpServerResponse.empty({ headers: { vary } }))
+
+  it.each([
+    [undefined, "Authorization"],
+    ["accept", "accept, Authorization"],
+    ["Accept, authorization", "Accept, authorization"],
+    ["*", "*"],
+    ["x-authorization", "x-authorization, Authorization"],
+    ["authorization-x", "authorization-x, Authorization"]
+  ])("that varies by %s then varies by %s", (before, after) => {
+    assert.nestedPropertyVal(varied(before, SessionCookie.varyByAuthorization), "headers.vary", after)
+  })
+
+  it.each([
+    [undefined, "Cookie"],
+    ["accept", "accept, Cookie"],
+    ["Accept, cookie", "Accept, cookie"],
+    ["*", "*"],
+    ["x-cookie", "x-cookie, Cookie"],
+    ["cookie-x", "cookie-x, Cookie"]
+  ])("that varies by %s then varies by %s", (before, after) => {
+    assert.nestedPropertyVal(varied(before, SessionCookie.vary), "headers.vary", after)
+  })
+})
