@@ -157,7 +157,7 @@ const makeSweep = (
     let size = fewest
     while (true) {
       yield* Effect.yieldNow
-      // In four of five sweeps of a million, a turn of the event loop took 200 ms and more without this, and PLACEHOLDER.
+      // Without this, a turn of the event loop took 200 ms or more in four of five sweeps of a million.
       while (checkpoints.areUnderWay()) yield* pause
       const done = yield* attempt((clock) => page(clock, after, now, size))
       if (done === undefined) return swept
