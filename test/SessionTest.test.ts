@@ -21,7 +21,7 @@ const Counter = HttpRouter.add(
   })
 ).pipe(Layer.provide(HttpSession.middleware(Visits).layer))
 
-/** Says what it was sent, and sets the cookie that it is asked to. */
+/** Returns the request that it got, and sets the requested cookie. */
 const Echo = Layer.mergeAll(
   HttpRouter.add(
     "*",

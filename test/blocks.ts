@@ -2,7 +2,7 @@
  * The code blocks of the pages and of the docstrings, and what their fence says of them:
  *
  * - `ts` is compiled, and run in the test;
- * - `ts process` is compiled, and run as a process of its own, such as a server that runs until it is stopped;
+ * - `ts process` is compiled, and run as a separate process, such as a server that runs until it is stopped;
  * - `ts no-run` is compiled alone.
  */
 import { readdirSync, readFileSync } from "node:fs"

@@ -9,7 +9,8 @@ import { makeSubject, type Subject } from "./explorer/subject.ts"
 import { type PlantedFault, plantedFaults } from "./explorer/virtualStore.ts"
 
 const schedules = 500
-// One for all runs, so that a change is blamed for what it broke and for nothing else. `npm run explore` takes any.
+// The same seed for all runs, so a failure always points to the change that caused it. `npm run explore` takes any
+// seed.
 const seed = 5
 
 const subject = makeSubject(effectSessions)
@@ -39,7 +40,7 @@ describe("schedules of requests", () => {
   })
 })
 
-/** What is found within 2,000 schedules, each time from the same seed; from one near it, if it is rare. */
+/** Faults that are found within 2,000 schedules, always from the same seed; from one near it, if the fault is rare. */
 const find = (subject: Subject, planted?: PlantedFault, seed = 1) =>
   explore({ subject, planted, seed, schedules: 2000, budget: "many", stopAt: 1 }).failures
 

@@ -1,6 +1,6 @@
 /**
- * The programs of the pages, each in a process of its own, as a reader starts it: behind a real proxy, on real servers. The
- * port alone is another, which the system chooses.
+ * The programs of the pages, each in a separate process, as a reader starts it: behind a real proxy, on real servers.
+ * The port alone is another, which the system chooses.
  */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -20,7 +20,7 @@ const programs = blocks.filter(({ kind }) => kind === "process")
 
 interface Options {
   readonly environment?: Record<string, string>
-  /** What is changed in the code, from one text to another. */
+  /** Replacements in the code, from one text to another. */
   readonly change?: readonly [from: string, to: string]
   /** The working directory. */
   readonly cwd?: string
@@ -61,7 +61,7 @@ const run = Effect.fnUntraced(function* (code: string, { cwd, environment }: Opt
   )
 })
 
-/** Starts a server, and returns its port and what it has said so far. */
+/** Starts a server, and returns its port and its output so far. */
 const serve = Effect.fnUntraced(function* (page: string, options: Options = {}) {
   const code = replace(codeOf(page), ["port: 3000", "port: 0"])
   const child = yield* run(options.change === undefined ? code : replace(code, options.change), options)
@@ -122,7 +122,7 @@ describe("behind a proxy", () => {
   const host = "shop.example.com"
   const address = "203.0.113.9"
 
-  /** A proxy before a port, which sets these headers, and returns its own port. */
+  /** A proxy in front of a port, which sets these headers. Returns its own port. */
   const proxyTo = Effect.fnUntraced(function* (port: number, headers: IncomingHttpHeaders) {
     const server = yield* Effect.acquireRelease(
       Effect.sync(() =>
@@ -224,7 +224,7 @@ if (!hasSqlite) console.warn(`Skipped: docs/recipes/stores.md, for want of node:
 describe.skipIf(!hasSqlite)("from store to store", () => {
   const page = "docs/recipes/stores.md"
 
-  /** What a visitor sees at the second visit, for which the program starts anew. */
+  /** What a visitor sees on the second visit, after the program has restarted. */
   const visitAfterRestart = Effect.fnUntraced(function* (environment: Record<string, string>) {
     const cwd = yield* temporaryFolder
     const first = yield* Effect.scoped(

@@ -160,8 +160,8 @@ const keyOf = (command: string, args: ReadonlyArray<string>): string | undefined
 const newCluster = (options: RedisClusterOptions) => createCluster(options)
 
 /**
- * Waits until a replica has all that was done with a key. A key is written beside it, on the same master and connection, and
- * waited for: a replica gets everything in the order in which its master did it.
+ * Waits until a replica has every write to a key. Another key is written on the same master and connection, and waited
+ * for: a replica gets everything in the order in which its master did it.
  */
 const untilReplicated = async (cluster: ReturnType<typeof newCluster>, key: string) => {
   const slot = await cluster.sendCommand<number>(undefined, true, ["CLUSTER", "KEYSLOT", key])

@@ -1,5 +1,6 @@
 /**
- * The pages of the web application of examples/, as they come from the server: what they show, link to and let be kept.
+ * The pages of the web application of examples/, as the server sends them: what they show, what they link to, and
+ * whether they may be cached.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Option, Queue, Stream } from "effect"
@@ -44,7 +45,7 @@ const pages = [
   { path: "/logged-out", title: "Logged out" }
 ]
 
-/** Opens a page of the application, as a visitor, a user or one who has just logged out. */
+/** Opens a page of the application, as a visitor, as a user, or right after a log-out. */
 const openPage = Effect.fnUntraced(function* (path: string) {
   const browser = yield* open
   if (path !== "/") yield* logIn(browser)

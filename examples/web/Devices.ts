@@ -1,5 +1,5 @@
 /**
- * The page at `/devices`: where a user is logged in. An open page shows at once what changes.
+ * The page at `/devices`: where a user is logged in. An open page shows changes immediately.
  */
 import { DateTime, Effect, Layer, Option, Schema, Stream } from "effect"
 import { HttpRouter, HttpServerRequest } from "effect/http"
@@ -115,7 +115,7 @@ const logOutDevice = Effect.gen(function* () {
   const found = yield* UserSession.byId(id)
   if (Option.isNone(found)) return redirect("/devices")
   const { device, name } = yield* found.value.get
-  // Anybody may know an id, so that it has to be one of this user.
+  // Ids are not secret: check that it belongs to this user.
   if (name !== user) return redirect("/devices")
   yield* found.value.destroy
   yield* session.update((value) => ({ ...value, flash: `Logged out: ${deviceName(device)}.` }))
@@ -142,8 +142,8 @@ const PageRoutes = HttpRouter.addAll([
 ]).pipe(Layer.provide(WithUser.layer))
 
 /**
- * The list anew when a session begins or ends, and now and then, since no event tells of one that expires. Events are of
- * all users: if you have many, look at the id of an event before you read the list.
+ * The list again when a session begins or ends, and from time to time, because there is no event for a session that
+ * expires. Events are those of all users: if you have many, check the id of an event before you read the list.
  */
 const changes = (name: string) =>
   UserSession.events.pipe(

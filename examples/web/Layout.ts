@@ -114,8 +114,8 @@ What all pages share: ${shared.map((file) => html`${sourceOf(file)} `)}</p>
 `
 
 /**
- * Answers with a page. It is written at the last moment, when the session is committed and the cookie set, so that the
- * panel can show that. No cache and no history keeps it.
+ * Responds with a page. It is written at the last moment, when the session is committed and the cookie set, so the
+ * panel can show both. No cache and no history keeps it.
  */
 export const page = Effect.fnUntraced(function* (content: Content) {
   const request = yield* HttpServerRequest.HttpServerRequest

@@ -43,7 +43,7 @@ const logIn = Effect.gen(function* () {
   }
 
   const { name, remember } = form.value
-  yield* session.renewToken // whoever knew the token before does not know this one
+  yield* session.renewToken // anyone who knew the old token does not know this one
   const { headers } = yield* HttpServerRequest.HttpServerRequest
   const device = (headers["user-agent"] ?? "Unknown device").slice(0, 200)
   yield* session.set({ name, count: 0, device, flash: `Welcome, ${name}!` })

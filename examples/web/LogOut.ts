@@ -43,8 +43,8 @@ ${
 export const logOutHere = Effect.fnUntraced(function* (message: string) {
   const session = yield* UserSession
   yield* session.destroy
-  // This belongs to a new session, with a cookie of its own. Chromium forgets the private pages that it kept for the back
-  // button, `no-store` or not, when a cookie is set, and not when one is only deleted.
+  // This belongs to a new session, with a new cookie. Chromium keeps private pages for the back button, even with
+  // `no-store`. It drops them when a cookie is set, but not when one is only deleted.
   yield* session.update((user) => ({ ...user, flash: message }))
   return redirect("/logged-out")
 })

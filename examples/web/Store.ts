@@ -1,6 +1,6 @@
 /**
- * Where the sessions are kept: `SESSION_STORE` is `memory` (the default), `sqlite`, `redis` or `postgres`. The
- * rest of the application does not know. With Redis, every server hears at once of a log-out on another one.
+ * Where the sessions are kept: `SESSION_STORE` is `memory` (the default), `sqlite`, `redis` or `postgres`. The rest of
+ * the application does not know. With Redis, every server learns of a log-out on another one immediately.
  */
 import { NodeRedis } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
@@ -25,7 +25,7 @@ const inRedis = Layer.mergeAll(RedisStore.layer, RedisEvents.layer).pipe(
   Layer.provide(
     NodeRedis.layerConfig({
       url: Config.withDefault(Config.String("REDIS_URL"), "redis://localhost:6379"),
-      disableOfflineQueue: Config.succeed(true) // fail at once while Redis is away, rather than wait
+      disableOfflineQueue: Config.succeed(true) // fail immediately while Redis is down, instead of waiting
     })
   )
 )

@@ -1,5 +1,5 @@
 /**
- * The panel beside each page: what its response does to the cookie, and what the store holds. Of a token, only the start is
+ * The panel on each page: what its response does to the cookie, and what the store holds. Of a token, only the start is
  * shown.
  */
 import { Effect, Option, Stream } from "effect"

@@ -2,8 +2,9 @@
  * The session of a user, and the two middlewares that the pages choose from: with a session, and with a user who is logged
  * in.
  *
- * Each form is a POST that is answered by a redirect, so that to reload a page repeats nothing. `WithSession` protects
- * them from forgery: it refuses a POST that a page of another origin makes. A GET changes nothing but what was shown.
+ * Each form is a POST that responds with a redirect, so reloading a page repeats nothing. `WithSession` protects them
+ * from forgery: it rejects a POST from a page of another origin. A GET changes nothing except which messages were
+ * shown.
  */
 import { Context, Effect, Option, Schema, type Types } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -56,7 +57,7 @@ export const WithUser = HttpRouter.middleware<{ provides: CurrentUser }>()(
   })
 ).combine(WithSession)
 
-/** The message for this page, taken out of the session so that it is shown once. */
+/** The message for this page, removed from the session so it is shown only once. */
 export const takeFlash = Effect.gen(function* () {
   const session = yield* UserSession
   const { flash, name } = yield* session.get

@@ -18,7 +18,7 @@ export const plantedFaults = [
 ] as const
 export type PlantedFault = (typeof plantedFaults)[number]
 
-/** A store with the timeouts of docs/stores.md, and with what is planted. */
+/** A store with the timeouts of docs/stores.md, and with the planted fault. */
 export const prepare = (store: Store, planted?: PlantedFault): Effect.Effect<Store> => {
   const replaceInTwo: Store["replace"] = (token, expected, data, expiry) =>
     Effect.gen(function* () {

@@ -72,8 +72,8 @@ const triesOf = ({ answer }: SessionOperation): number | undefined =>
   typeof answer?.output === "object" && "tries" in answer.output ? answer.output.tries : undefined
 
 /**
- * Did the commit of another one fail meanwhile? Commits that wait for each other are saved in one write. If that has no
- * answer, each continues alone, as if its own commit had failed.
+ * Did the commit of another one fail in the meantime? Commits that wait for each other are saved in one write. If that
+ * has no answer, each continues alone, as if its own commit had failed.
  */
 const hasFailedBeside = (operations: ReadonlyArray<SessionOperation>, { answer, called }: SessionOperation): boolean =>
   operations.some(

@@ -2,9 +2,9 @@
  * Is there an order in which the operations on one session, a register with compare-and-set, can have happened, each at one
  * moment between its call and its answer?
  *
- * The search is that of Wing and Gong, "Testing and verifying concurrent objects" (1993): whatever was called before the
- * first answer that is still to come may be next. As in the paper of Lowe (2017), what was reached
- * before is not searched again.
+ * The search is that of Wing and Gong, "Testing and verifying concurrent objects" (1993): every operation that was
+ * called before the first outstanding answer may be next. As in the paper of Lowe (2017), what was reached before is
+ * not searched again.
  *
  * An operation without an answer, because it failed or its caller gave up or was killed, may happen at any moment after its
  * call, or never.
@@ -20,7 +20,7 @@ export type Input =
   | { readonly name: "replace"; readonly expected: string; readonly data: string }
   | { readonly name: "delete" }
 
-/** What was found, or whether it was done. */
+/** The found value, or whether the write happened. */
 export type Output = Value | boolean
 
 export interface Operation<I, O> {
@@ -30,13 +30,13 @@ export interface Operation<I, O> {
   readonly input: I
   /** In nanoseconds, of a clock that all clients share. */
   readonly called: number
-  /** When the answer came, and what it was. */
+  /** When the answer came, and its value. */
   readonly answer?: { readonly at: number; readonly output: O } | undefined
 }
 
 export type RegisterOperation = Operation<Input, Output>
 
-/** What an operation does to a register, and what it then answers. */
+/** The effect of an operation on a register, and its answer. */
 export const step = (state: Value, input: Input): readonly [output: Output, state: Value] => {
   switch (input.name) {
     case "find":

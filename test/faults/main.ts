@@ -28,7 +28,7 @@ const hasSqlite = major > 22 || (major === 22 && minor >= 13)
 
 const sqliteRun = Effect.promise(() => import("./sqlite.ts"))
 
-/** Starts what is needed, and hands over a run with each fault. */
+/** Starts the servers, and provides a run with each fault. */
 type Subject = Effect.Effect<
   ReadonlyArray<readonly [Fault, (options: RunOptions) => Effect.Effect<Result>]>,
   unknown,

@@ -94,7 +94,7 @@ export const redisRig = (planted: PlantedFault | undefined) =>
       planted === "no append-only file" ? (["--appendonly", "no"] as const) : (["--appendfsync", "always"] as const)
     const server = Context.get(yield* Layer.build(RedisServer.layerWith(...persistence)), RedisServer)
     const proxy = yield* makeProxy(server.port)
-    // One keeps a queue of what it was asked for while Redis is away, and one does not.
+    // One queues commands while Redis is down, and one does not.
     const stores = yield* Effect.forEach([true, false], (disableOfflineQueue) => {
       const client = NodeRedis.layer({ socket: { host: "127.0.0.1", port: proxy.port }, disableOfflineQueue })
       return Effect.map(Layer.build(Layer.provide(RedisStore.layer, client)), Context.get(SessionStore))
@@ -130,7 +130,7 @@ const sendTo = (port: number, command: string, ...args: ReadonlyArray<string>) =
     Effect.orDie
   )
 
-/** The port of the replica of a master that has one which is up to date; none of what is no master. */
+/** The port of an up-to-date replica of a master; none for other nodes. */
 const replicaOf = (master: number) =>
   Effect.map(sendTo(master, "INFO", "replication"), (info) =>
     Option.map(Option.fromNullOr(/^role:master.*^slave0:ip=[^,]*,port=(\d+),state=online/ms.exec(info)), ([, port]) =>
@@ -165,7 +165,7 @@ export const clusterRig = (planted: PlantedFault | undefined) =>
       const replica = Option.getOrThrow(yield* replicaOf(master.port))
       if (fault === "failover") yield* sendTo(replica, "CLUSTER", "FAILOVER")
       else {
-        // The replica cannot connect anew, so what the master is asked for from now on goes with it.
+        // The replica cannot reconnect, so everything that the master does from now on is lost with it.
         const cutOff = sendTo(master.port, "CLIENT", "KILL", "TYPE", "replica")
         const killing = Effect.andThen(cutOff, Effect.andThen(moment, master.kill))
         yield* whileStopped(yield* redisPids(replica), killing)

@@ -62,7 +62,7 @@ export const begin = Effect.fnUntraced(function* (store: Store, name: string) {
 
 const patiently = { schedule: Schedule.spaced("100 millis"), times: 100 }
 
-/** What is there when all is well again. */
+/** The state after recovery. */
 export const lastLook = Effect.fnUntraced(
   function* (store: Store, { registers, sessions }: Run, append: (entry: AnyEntry) => void) {
     const find: Input = { name: "find" }

@@ -156,7 +156,7 @@ describe("another write", () => {
     const ids = Array.from({ length: 10_000 }, () => [makeId(), another.makeId()]).flat()
     assert.strictEqual(new Set(ids).size, ids.length)
     for (const id of ids) assert.match(id, /^\w{12}$/)
-    // What follows the first seven characters is a count, so that ids of one process differ for certain.
+    // After the first seven characters comes a count, so the ids of one process always differ.
     assert.strictEqual(new Set(ids.map((id) => id.slice(0, 7))).size, 2)
   })
 })
