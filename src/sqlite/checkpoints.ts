@@ -52,8 +52,8 @@ export interface Checkpoints {
   /** Call this with the size of each write. */
   readonly wrote: (rows: number, characters: number) => void
   /**
-   * Whether a checkpoint is running. Then work that is not urgent should wait: a write to the log in the meantime may
-   * have to wait for the disk, and the log could not restart.
+   * Whether a checkpoint is in progress. Then work that is not urgent should wait: a write to the log may have to wait for
+   * the disk, and keeps the log from starting again at its beginning.
    */
   readonly areUnderWay: () => boolean
 }

@@ -157,7 +157,7 @@ const makeSweep = (
     let size = fewest
     while (true) {
       yield* Effect.yieldNow
-      // Without this, a turn of the event loop took 200 ms or more in four of five sweeps of a million.
+      // Otherwise a commit would have to wait for the disk: see `areUnderWay`.
       while (checkpoints.areUnderWay()) yield* pause
       const done = yield* attempt((clock) => page(clock, after, now, size))
       if (done === undefined) return swept

@@ -81,7 +81,14 @@ describe("the text of a session", () => {
 
   it("is a tombstone if it names a successor, whatever its other fields", () => {
     const text = JSON.stringify({ ...JSON.parse(makeTombstone("test/Session", "next")), held: 1, merge: 2, ended: 3 })
-    const expected = { _tag: "Tombstone", text, successor: "next", isSealed: false, held: undefined, merge: undefined }
+    const expected = {
+      _tag: "Tombstone" as const,
+      text,
+      successor: "next",
+      isSealed: false,
+      held: undefined,
+      merge: undefined
+    }
     assert.deepStrictEqual(decoded(text), expected)
     const sealed = JSON.stringify({ version: 1, session: "test/Session", successor: 1, ended: true })
     assert.deepStrictEqual(decoded(sealed), { ...expected, text: sealed, successor: undefined, isSealed: true })
