@@ -70,7 +70,6 @@ const countRows = (filename: string, table = "sessions") =>
   )
 
 const internals = Effect.promise(async () => ({
-  ...(await import("../src/sqlite/checkpoints.ts")),
   ...(await import("../src/sqlite/database.ts")),
   ...(await import("../src/sqlite/sessions.ts"))
 }))
@@ -81,7 +80,7 @@ const awaitRows = (filename: string, rows: number) =>
     until: (found) => found === rows
   })
 
-const noCheckpoints = { wrote: () => {}, areUnderWay: () => false }
+const noCheckpoints = { wrote: () => {}, areBehind: () => false }
 
 const program = fileURLToPath(new URL("sqliteProcess.ts", import.meta.url))
 const quiet = "--disable-warning=ExperimentalWarning"
@@ -310,7 +309,7 @@ describe.skipIf(isMissing)("SqliteStore", () => {
         const { open, prepare } = yield* internals
         const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
         const deleted: Array<number> = []
-        const checkpoints = { wrote: (rows: number) => void deleted.push(rows), areUnderWay: () => false }
+        const checkpoints = { wrote: (rows: number) => void deleted.push(rows), areBehind: () => false }
         const { primitives, sweep } = prepare(yield* open(file), file, checkpoints)
         const [active, expired] = [yield* inAnHour, yield* anHourAgo]
         for (let i = 0; i < 3_000; i++) yield* primitives.commit(`token ${i}`, "data", i < 2_000 ? active : expired)
@@ -321,18 +320,18 @@ describe.skipIf(isMissing)("SqliteStore", () => {
       })
     )
 
-    it.effect("waits while a checkpoint is under way", () =>
+    it.effect("waits where the log is behind", () =>
       Effect.gen(function* () {
         const { open, prepare } = yield* internals
         const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
-        let isUnderWay = true
-        const checkpoints = { wrote: () => {}, areUnderWay: () => isUnderWay }
+        let isBehind = true
+        const checkpoints = { wrote: () => {}, areBehind: () => isBehind }
         const { primitives, sweep } = prepare(yield* open(file), file, checkpoints)
         yield* primitives.commit("token", "data", yield* anHourAgo)
         const fiber = yield* Effect.forkChild(sweep)
         for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
         assert.strictEqual(yield* countRows(file.filename), 1)
-        isUnderWay = false
+        isBehind = false
         assert.strictEqual(yield* Fiber.join(fiber), 1)
       })
     )
@@ -399,24 +398,6 @@ describe.skipIf(isMissing)("SqliteStore", () => {
           Effect.map(() => assert.isFalse(existsSync(`${filename}-wal`)))
         )
       )
-    )
-
-    it.live("are under way from the moment at which enough was written until all of it is in the file", () =>
-      Effect.gen(function* () {
-        const { make, open } = yield* internals
-        const file = { filename: yield* temporaryFile, table: "sessions", durability: "os" } as const
-        const database = yield* open(file)
-        const checkpoints = yield* make(database, file.filename)
-        const insert = database.prepare("INSERT INTO sessions (token, expiry, data) VALUES (?, 1, 'data')")
-        for (let i = 0; i < 1_000; i++) insert.run(`token ${i}`)
-        const before = statSync(file.filename).size
-        checkpoints.wrote(499, 0)
-        assert.isFalse(checkpoints.areUnderWay())
-        checkpoints.wrote(1, 0)
-        assert.isTrue(checkpoints.areUnderWay())
-        yield* Effect.repeat(Effect.sleep("5 millis"), { while: () => checkpoints.areUnderWay() })
-        assert.isAbove(statSync(file.filename).size, before)
-      })
     )
 
     it.live("are SQLite's own where no worker may be started", () =>

@@ -51,11 +51,8 @@ const startWorker = (filename: string): Worker | undefined => {
 export interface Checkpoints {
   /** Call this with the size of each write. */
   readonly wrote: (rows: number, characters: number) => void
-  /**
-   * Whether a checkpoint is running. Then work that is not urgent should wait: a write to the log in the meantime may
-   * have to wait for the disk, and the log could not restart.
-   */
-  readonly areUnderWay: () => boolean
+  /** Whether the log grows faster than it is moved into the file. Then work that is not urgent should wait. */
+  readonly areBehind: () => boolean
 }
 
 /** Starts a worker for the file when there is something to do, and ends it with the current scope. */
@@ -98,7 +95,7 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Ch
       worker?.postMessage("checkpoint")
     }
 
-    const areUnderWay = () => state === "working"
+    const areBehind = () => state === "working" && pages > pagesBetween
 
     // Close its connection first: the last one to close empties the log and removes it.
     const close = Effect.callback<void>((resume) => {
@@ -111,6 +108,6 @@ export const make = (database: DatabaseSync, filename: string): Effect.Effect<Ch
 
     return Effect.as(
       Effect.addFinalizer(() => close),
-      { wrote, areUnderWay }
+      { wrote, areBehind }
     )
   })

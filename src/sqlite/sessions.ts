@@ -157,8 +157,8 @@ const makeSweep = (
     let size = fewest
     while (true) {
       yield* Effect.yieldNow
-      // Without this, a turn of the event loop took 200 ms or more in four of five sweeps of a million.
-      while (checkpoints.areUnderWay()) yield* pause
+      // Otherwise the commits of others would have to wait for the disk.
+      while (checkpoints.areBehind()) yield* pause
       const done = yield* attempt((clock) => page(clock, after, now, size))
       if (done === undefined) return swept
       if (done.removed > 0) yield* Metric.update(sessionsSwept, done.removed)
