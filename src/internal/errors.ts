@@ -34,7 +34,7 @@ export class SessionDecodeError extends Schema.TaggedError<SessionDecodeError>("
     cause: Schema.Defect()
   }
 ) {
-  /** Names the class, and nothing of token or value. */
+  /** Names the class, and contains neither token nor value. */
   override get message(): string {
     return `${this.session}: a session in the store does not decode`
   }
@@ -65,7 +65,7 @@ export class SessionBusyError extends Schema.TaggedError<SessionBusyError>("effe
     session: Schema.String
   }
 ) {
-  /** Names the class, and nothing of token or value. */
+  /** Names the class, and contains neither token nor value. */
   override get message(): string {
     return `${this.session}: too many commits of one session are waiting`
   }
