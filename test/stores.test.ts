@@ -251,7 +251,8 @@ sharedStoreTest({
   kind: "redis",
   describe: describeRedis,
   Server: RedisServer,
-  server: RedisServer.layer,
+  // Otherwise Redis may confirm a write before the kernel has it, and a kill would lose it.
+  server: RedisServer.layerWith("--appendfsync", "always"),
   store: (prefix) => Layer.provide(RedisStore.layerWith({ prefix }), redisClient)
 })
 
