@@ -122,12 +122,12 @@ const drawRace = (colors: Colors): string => {
 
 /** Requests a second, from docs/benchmarks.md. */
 const requests: ReadonlyArray<readonly [server: string, perSecond: number]> = [
-  ["Effect, no session", 19_172],
-  ["fastify, @fastify/session", 6_155],
-  ["hono, hono-sessions", 6_135],
-  ["Effect, HttpSession on MemStore", 5_176],
-  ["koa, koa-session on a Map", 4_777],
-  ["express, express-session, memorystore", 2_198]
+  ["Effect, no session", 40_823],
+  ["fastify, @fastify/session", 12_286],
+  ["hono, hono-sessions", 11_304],
+  ["Effect, HttpSession on MemStore", 10_296],
+  ["koa, koa-session on a Map", 8_444],
+  ["express, express-session, memorystore", 3_857]
 ]
 
 const drawRequests = (colors: Colors): string => {
