@@ -267,8 +267,8 @@ export interface Session<A> {
    * **Errors**: if the store fails, the changes stay in place: commit again. At that point it is unknown whether the
    * write arrived. The next try recognises its own write, so no change is made twice, unless another request has
    * overwritten it in between. Fails with `SessionBusyError` if a thousand other commits of this session wait in this
-   * process. Dies with a `TypeError`, and writes nothing, if the value does not fit its schema or has 257 levels of
-   * nested arrays and objects, too deep to be sure that it can be read again.
+   * process. Dies with a `TypeError`, and writes nothing, if the value does not fit its schema or has more than 256
+   * levels of nested arrays and objects, too deep to be sure that it can be read again.
    */
   readonly commit: Effect.Effect<Option.Option<Committed>, SessionError>
 }
@@ -313,7 +313,7 @@ export interface Options<A, I, Index extends string = never> {
    * index, such as a user id, or to `undefined` for none. Use it with {@link ServiceClass.sessionsOf} and
    * {@link ServiceClass.destroyAllOf}.
    *
-   * A commit that changes the index of a session, as a log-in does, renews its token automatically. A session from
+   * A commit that changes an index value of a session, as a log-in does, renews its token automatically. A session from
    * before the index was declared joins it at its next commit or touch; until then only `sessions` finds it.
    */
   readonly indexes?: { readonly [Name in Index]: (value: NoInfer<A>) => string | undefined } | undefined

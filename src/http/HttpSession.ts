@@ -25,8 +25,8 @@ import { SessionStore } from "../SessionStore.ts"
  * The cookie that carries the token. The option names follow [scs](https://github.com/alexedwards/scs).
  *
  * **Details**: the defaults for `httpOnly`, `secure`, `sameSite` and the missing `domain` follow [OWASP's page on
- * sessions](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html) and the name reveals
- * nothing about the software, as it advises. Three defaults differ, each for a reason:
+ * sessions](https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html), and the name reveals
+ * nothing about the software, as that page advises. Three defaults differ, each for a reason:
  *
  * - `persist: true`. OWASP advises a cookie that is deleted when the browser closes. But `lifetime` and `idleTimeout`
  *   limit a session already, and on phones a browser hardly ever closes. To follow OWASP, set `persist: false`, and
@@ -255,8 +255,9 @@ export interface Middleware<Self, A>
    * **When to use**: for a WebSocket or an RPC connection, which a middleware cannot serve. If you open a session,
    * commit it yourself.
    *
-   * **Details**: with a cookie, it cannot start a session, because no response is left that could set the cookie. The
-   * commit of a new session, or of a renewed token, saves nothing and logs a warning.
+   * **Details**: with a cookie, it cannot start a session or renew a token, because no response is left that could set
+   * the cookie. The commit then logs a warning. It saves nothing of a new session, and nothing if an index value has
+   * changed. After `renewToken`, it saves the changes under the old token.
    *
    * **Errors**: fails with a {@link CrossOriginError} if a page of another origin made the request, and with the errors
    * of the class's `open`.
@@ -519,8 +520,9 @@ const openCurrent = <Self, Id extends string, A>(
  * **Gotchas**: two session classes need different cookie names. Provide a route with `layer` or with the `layer` of
  * `with`, not with both. After the head of the response is sent, no cookie can be set: in a streaming body, `commit`
  * your changes yourself. A new session is not saved there, and a warning is logged. The same holds for a route that
- * upgrades to a WebSocket. A new session is also not saved if a request from another site came without a cookie, such
- * as a link with `sameSite: "strict"`: its cookie would replace the one that the browser withheld.
+ * upgrades to a WebSocket. A new session is also not saved if a request came from another site, and the browser
+ * withheld the cookie, such as for a link with `sameSite: "strict"`: the new cookie would replace the one that the
+ * browser has.
  *
  * **Errors**: if the store fails, or if data does not decode and the class has `undecodable: "fail"`, the response
  * comes from `onError`, even if the handler has produced another. Throws a `TypeError` if the name, path or domain of

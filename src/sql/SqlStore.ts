@@ -99,7 +99,7 @@ export interface SqlStoreOptions {
   readonly cleanupInterval?: Duration.Input | undefined
 
   /**
-   * Whether to create the table and its index at the start if they do not exist. Default: `true`.
+   * Whether to create the table and its index at the start if there is no such table. Default: `true`.
    */
   readonly createTable?: boolean | undefined
 }
@@ -333,7 +333,7 @@ export const SqlStore: {
   readonly layer: Layer.Layer<SessionStore, SqlError.SqlError, SqlClient.SqlClient>
 
   /**
-   * Provides `SessionStore` with the table and the cleanup interval of the options.
+   * Provides `SessionStore` from a table, with the given options.
    *
    * **Errors**: the layer fails with a `SqlError` if the table is to be created and cannot be. It dies with a
    * `TypeError` that names the value if the cleanup interval is not a duration.
@@ -348,7 +348,7 @@ export const SqlStore: {
   readonly layerWith: (options?: SqlStoreOptions) => Layer.Layer<SessionStore, SqlError.SqlError, SqlClient.SqlClient>
 
   /**
-   * Creates the table `sessions` and its index if they do not exist.
+   * Creates the table `sessions` and its index if there is no such table.
    *
    * **When to use**: as one of your own migrations, together with `createTable: false`.
    *
@@ -367,7 +367,7 @@ export const SqlStore: {
   readonly migration: Effect.Effect<void, SqlError.SqlError, SqlClient.SqlClient>
 
   /**
-   * Creates the given table and its index if they do not exist; see {@link SqlStore.migration}.
+   * Creates the given table and its index if there is no such table; see {@link SqlStore.migration}.
    */
   readonly migrationWith: (
     options?: Pick<SqlStoreOptions, "table">

@@ -39,9 +39,9 @@ export interface SqliteStoreOptions {
 
   /**
    * What a write survives after its operation has returned. With `"os"`, the default, the operating system has the
-   * write: nothing is lost if the process crashes or is killed. If the whole machine crashes, the last writes are lost,
-   * but never the file. With `"disk"`, the disk has the write, and nothing is lost then either. But each write waits
-   * for the disk, and blocks the event loop.
+   * write: nothing is lost if the process crashes or is killed. If the whole machine crashes, the last writes may be
+   * lost, but never the file. With `"disk"`, the disk has the write, and nothing is lost then either. But each write
+   * waits for the disk, and blocks the event loop.
    */
   readonly durability?: "os" | "disk" | undefined
 }
@@ -130,10 +130,10 @@ export const SqliteStore: {
   readonly layer: (options: Pick<SqliteStoreOptions, "filename">) => Layer.Layer<SessionStore, SqliteStoreError>
 
   /**
-   * Provides `SessionStore` with the file, the table and the cleanup interval of the options.
+   * Provides `SessionStore` from a file, with the given options.
    *
    * **Errors**: the layer fails with a {@link SqliteStoreError} that names the file if it cannot be used. It dies with
-   * a `TypeError` if the filename is not that of a file, or the cleanup interval is not a duration.
+   * a `TypeError` if the filename is empty or `:memory:`, or the cleanup interval is not a duration.
    *
    * @example
    * ```ts

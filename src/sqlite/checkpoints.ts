@@ -4,8 +4,8 @@
  * Writes go to a log first, and from there into the file at a checkpoint, which waits for the disk. If SQLite does it
  * when the log has 1,000 pages, it takes 40 to 100 ms in the middle of a commit. So a worker thread with its own
  * connection does it instead. Measured with commits among 200,000 sessions, 1,000 per second, on a busy machine with a
- * slow disk: the longest took 45 ms without the worker and 9 to 19 ms with it, and one in 1,000 took more than 41 ms
- * and more than 4 ms. What remains is one wait for the disk each time the log restarts.
+ * slow disk: the longest took 45 ms without the worker and 9 to 19 ms with it; one in 1,000 took more than 41 ms
+ * without it and more than 4 ms with it. What remains is one wait for the disk each time the log restarts.
  */
 import type { DatabaseSync } from "node:sqlite"
 import { Worker } from "node:worker_threads"

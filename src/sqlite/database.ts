@@ -96,8 +96,8 @@ export const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`
 // ANY stores values unchanged: text, and bytes for text that contains a NUL. REAL, because an expiry may be between two
 // milliseconds; a whole number takes no more space than as an INTEGER.
 //
-// No index on the expiry: each write would have to update it, for half of the time of a commit. A sweep reads the table
-// instead. The expiry comes before the data, so a sweep reads only the beginning of a large session.
+// No index on the expiry: each write would have to update it, which takes half of the time of a commit. A sweep reads
+// the table instead. The expiry comes before the data, so a sweep reads only the beginning of a large session.
 const schema = (table: string): string => `
   CREATE TABLE IF NOT EXISTS ${quote(table)} (
     token ANY PRIMARY KEY NOT NULL,

@@ -188,16 +188,11 @@ export type Requires<R> =
  * To send one from another site, set the header `sec-fetch-site: cross-site`. The browser then withholds `Strict`
  * cookies, and also `Lax` ones if the request is not a GET.
  *
-<<<<<<< HEAD
- * **Gotchas**: the browser returns a redirect and does not follow it. To follow redirects, use
- * `HttpClient.followRedirects(browser)`. It has no list of public suffixes, and runs no scripts.
-=======
- * The `cookies` of a response are those that it sets. For the lines of `Set-Cookie` as they stand, ask
- * `HttpClientResponse.toWeb(response)` for its headers.
+ * The `cookies` of a response are those that it sets. To read its `Set-Cookie` lines unchanged, use the headers of
+ * `HttpClientResponse.toWeb(response)`.
  *
- * **Gotchas**: a redirect is returned and not followed; for that, use `HttpClient.followRedirects(browser)`. It knows no
- * list of public suffixes, and runs no scripts.
->>>>>>> 436bda4ed20520e1e11dbabdc1b758f5c6425f06
+ * **Gotchas**: the browser returns a redirect and does not follow it. To follow redirects, use
+ * `HttpClient.followRedirects(browser)`. The browser has no list of public suffixes, and runs no scripts.
  *
  * @example
  * ```ts

@@ -61,7 +61,7 @@ export const makeBound = (store: string, capacity: number): Effect.Effect<Bound 
 
 const mostCandidates = 16
 
-/** How many sessions an eviction draws if the list of candidates is full. */
+/** How many sessions an eviction draws at least. It draws more until there are sixteen candidates. */
 const fewDraws = 4
 
 // If most sessions of a snapshot are gone, as after a sweep, take a new snapshot.
