@@ -83,13 +83,13 @@ describeRedis("RedisStore on a cluster", () => {
         const store = yield* through(Layer.succeed(Redis.Redis, yield* Redis.Redis))
         const committed = yield* commitMany(store, 300)
         const stray = yield* through(redisClientOn(nodes[0]?.port ?? 0))
-        const found = yield* Effect.forEach(committed.keys(), (token) =>
-          Effect.match(stray.find(token), {
-            onFailure: ({ cause }) => assert.match(String(cause), /^(Simple)?Error: MOVED/),
-            onSuccess: (data) => assert.deepStrictEqual(data, Option.some(token))
-          })
+        // A third of the sessions is on the master that the client knows.
+        const [found, moved] = yield* Effect.partition(committed.keys(), (token) =>
+          Effect.map(stray.find(token), (data) => assert.deepStrictEqual(data, Option.some(token)))
         )
-        assert.strictEqual(found.length, 300)
+        for (const { cause } of moved) assert.match(String(cause), /^(Simple)?Error: MOVED/)
+        assert.isNotEmpty(moved)
+        assert.isNotEmpty(found)
         for (const read of [Effect.asVoid(stray.all), Stream.runDrain(stray.entries)]) {
           const { cause } = yield* Effect.flip(read)
           assert.include(String(cause), "CROSSSLOT")
