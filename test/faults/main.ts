@@ -5,7 +5,7 @@
 import { parseArgs } from "node:util"
 import { Effect, Random, References, type Scope } from "effect"
 import { plantedFaults } from "./clients.ts"
-import { clusterRig, type Fault, postgresRig, type Rig, redisRig } from "./rig.ts"
+import { clusterRig, type Fault, faults, postgresRig, type Rig, redisRig } from "./rig.ts"
 import { type Result, type RunOptions, runOnce } from "./run.ts"
 
 const { values } = parseArgs({
@@ -23,8 +23,7 @@ const { values } = parseArgs({
 const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed)
 const planted = plantedFaults.find((fault) => fault === values.planted)
 
-const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
-const hasSqlite = major > 22 || (major === 22 && minor >= 13)
+const hasSqlite = process.getBuiltinModule("node:sqlite") !== undefined
 
 const sqliteRun = Effect.promise(() => import("./sqlite.ts"))
 
@@ -46,6 +45,15 @@ const subjects: Readonly<Record<string, Subject>> = {
     faultsOfFiles.map((fault) => [fault, (options: RunOptions) => runOnFile(fault, options)])
   )
 }
+
+/** Fails rather than run nothing, or without the fault. */
+const assertKnown = (option: string, value: string | undefined, known: ReadonlyArray<string>) => {
+  if (value !== undefined && !known.includes(value)) throw new Error(`--${option} is one of: ${known.join(", ")}`)
+}
+
+assertKnown("store", values.store, Object.keys(subjects))
+assertKnown("fault", values.fault, faults)
+assertKnown("planted", values.planted, plantedFaults)
 
 const printed = 3
 

@@ -21,7 +21,8 @@ import { type Gateway, makeProxy } from "./proxy.ts"
 
 const faultsOfServers = ["kill", "stop", "cut", "proxy", "clock"] as const
 const faultsOfClusters = ["kill", "failover"] as const
-export type Fault = (typeof faultsOfServers)[number] | (typeof faultsOfClusters)[number]
+export const faults = [...new Set([...faultsOfServers, ...faultsOfClusters])]
+export type Fault = (typeof faults)[number]
 
 export interface Rig<F extends Fault = Fault> {
   readonly stores: ReadonlyArray<SessionStore["Service"]>
