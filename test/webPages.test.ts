@@ -2,6 +2,7 @@
  * The pages of the web application of examples/, as the server sends them: what they show, what they link to, and
  * whether they may be cached.
  */
+import { readdir } from "node:fs/promises"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Option, Queue, Stream } from "effect"
 import { HttpBody } from "effect/http"
@@ -68,6 +69,18 @@ describe("a page of the example", () => {
       }).pipe(Effect.provide(store))
     )
   }
+
+  it.effect("is made by files that can all be read, and no other can", () =>
+    Effect.gen(function* () {
+      const browser = yield* open
+      const files = yield* Effect.promise(() => readdir(new URL("../examples/web/", import.meta.url)))
+      assert.isNotEmpty(files)
+      for (const file of files) yield* read(browser, `/source/${file}`)
+      for (const other of ["..%2Fweb.ts", "Other.ts"]) {
+        assert.strictEqual((yield* browser.get(`/source/${other}`)).status, 400)
+      }
+    }).pipe(Effect.provide(store))
+  )
 
   it.effect("needs a user, if it is private", () =>
     Effect.gen(function* () {
