@@ -76,8 +76,8 @@ describe("a page of the example", () => {
       const files = yield* Effect.promise(() => readdir(new URL("../examples/web/", import.meta.url)))
       assert.isNotEmpty(files)
       for (const file of files) yield* read(browser, `/source/${file}`)
-      for (const other of ["..%2Fweb.ts", "Other.ts"]) {
-        assert.strictEqual((yield* browser.get(`/source/${other}`)).status, 400)
+      for (const other of ["../web.ts", "Other.ts"]) {
+        assert.strictEqual((yield* browser.get(`/source/${encodeURIComponent(other)}`)).status, 400)
       }
     }).pipe(Effect.provide(store))
   )
