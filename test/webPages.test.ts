@@ -111,6 +111,17 @@ describe("the page of the example that says how a session ended", () => {
     )
   }
 
+  it.effect("leaves the message of another log-in to the page that it is for", () =>
+    Effect.gen(function* () {
+      const browser = yield* open
+      yield* logIn(browser)
+      const { markup } = yield* read(browser, "/logged-out?how=renewed")
+      assert.include(markup, `<p role="status">You have logged in again on another page.</p>`)
+      assert.notInclude(markup, `<p role="status">Welcome, Ada!</p>`)
+      assert.include((yield* read(browser, "/account")).markup, `<p role="status">Welcome, Ada!</p>`)
+    }).pipe(Effect.provide(store))
+  )
+
   it.effect("leads on if there is nothing to say", () =>
     Effect.gen(function* () {
       const browser = yield* open

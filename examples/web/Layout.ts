@@ -75,6 +75,8 @@ interface Content {
   readonly source: string
   readonly style: Html
   readonly main: Html
+  /** The message of the page itself. Then the one in the session stays there, for the next page. */
+  readonly message?: string
 }
 
 const frame = (
@@ -121,7 +123,7 @@ export const page = Effect.fnUntraced(function* (content: Content) {
   const request = yield* HttpServerRequest.HttpServerRequest
   const { name } = yield* UserSession.use((session) => session.get)
   const header = name === undefined ? undefined : navigation(request.url)
-  const flash = yield* takeFlash
+  const flash = content.message ?? (yield* takeFlash)
   const context = yield* Effect.context<HttpServerRequest.HttpServerRequest | SessionStore | UserSession>()
 
   const write = Effect.fnUntraced(function* (response: HttpServerResponse.HttpServerResponse) {

@@ -28,8 +28,8 @@ const show = Effect.gen(function* () {
     style: html`
       main { width: 100%; max-width: 26rem; justify-self: center }
       .button { text-align: center }`,
+    message,
     main: html`<section>
-<p role="status">${message}</p>
 ${
   name === undefined
     ? html`<a class="button primary" href="/">Log in again</a>`
