@@ -76,6 +76,15 @@ const device = Effect.fnUntraced(function* (browser: Browser, baseURL: string, n
   return page
 })
 
+/** Three devices of one user. */
+const threeDevices = Effect.fnUntraced(function* (browser: Browser, baseURL: string) {
+  return [
+    yield* device(browser, baseURL, "Ada", "Laptop"),
+    yield* device(browser, baseURL, "Ada", "Phone"),
+    yield* device(browser, baseURL, "Ada", "Tablet")
+  ] as const
+})
+
 const rows = (page: Page) => page.getByRole("listitem")
 
 /** Opens the list of devices, and waits until it listens. */
@@ -154,11 +163,7 @@ describe.skipIf(hasNoChromium)("the devices of a user", { timeout: 120_000 }, ()
   it.live("are all logged out but this one", () =>
     Effect.gen(function* () {
       const [browser, url] = [yield* launch, yield* startServer]
-      const [laptop, phone, tablet] = [
-        yield* device(browser, url, "Ada", "Laptop"),
-        yield* device(browser, url, "Ada", "Phone"),
-        yield* device(browser, url, "Ada", "Tablet")
-      ]
+      const [laptop, phone, tablet] = yield* threeDevices(browser, url)
       const other = yield* device(browser, url, "Bob", "Desktop")
       yield* openDevices(laptop)
       yield* press(laptop, "Log out all others")
@@ -209,11 +214,7 @@ describe.skipIf(hasNoChromium)("the devices of a user", { timeout: 120_000 }, ()
   it.live("all go to the page that says so when one of them logs out everywhere", () =>
     Effect.gen(function* () {
       const [browser, url] = [yield* launch, yield* startServer]
-      const [laptop, phone, tablet] = [
-        yield* device(browser, url, "Ada", "Laptop"),
-        yield* device(browser, url, "Ada", "Phone"),
-        yield* device(browser, url, "Ada", "Tablet")
-      ]
+      const [laptop, phone, tablet] = yield* threeDevices(browser, url)
       yield* openDevices(laptop)
       yield* openDevices(tablet)
       yield* press(laptop, "Log out everywhere")

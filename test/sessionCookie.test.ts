@@ -58,29 +58,19 @@ describe("a cookie of a name is there", () => {
   })
 })
 
-describe("a response", () => {
-  const varied = (vary: string | undefined, by: (response: HttpServerResponse.HttpServerResponse) => object) =>
-    by(vary === undefined ? HttpServerResponse.empty() : HttpServerResponse.empty({ headers: { vary } }))
-
+describe.each([
+  ["Cookie", "cookie", SessionCookie.vary],
+  ["Authorization", "authorization", SessionCookie.varyByAuthorization]
+] as const)("a response that is told to vary by %s", (added, name, vary) => {
   it.each([
-    [undefined, "Authorization"],
-    ["accept", "accept, Authorization"],
-    ["Accept, authorization", "Accept, authorization"],
+    [undefined, added],
+    ["accept", `accept, ${added}`],
+    [`Accept, ${name}`, `Accept, ${name}`],
     ["*", "*"],
-    ["x-authorization", "x-authorization, Authorization"],
-    ["authorization-x", "authorization-x, Authorization"]
-  ])("that varies by %s then varies by %s", (before, after) => {
-    assert.nestedPropertyVal(varied(before, SessionCookie.varyByAuthorization), "headers.vary", after)
-  })
-
-  it.each([
-    [undefined, "Cookie"],
-    ["accept", "accept, Cookie"],
-    ["Accept, cookie", "Accept, cookie"],
-    ["*", "*"],
-    ["x-cookie", "x-cookie, Cookie"],
-    ["cookie-x", "cookie-x, Cookie"]
-  ])("that varies by %s then varies by %s", (before, after) => {
-    assert.nestedPropertyVal(varied(before, SessionCookie.vary), "headers.vary", after)
+    [`x-${name}`, `x-${name}, ${added}`],
+    [`${name}-x`, `${name}-x, ${added}`]
+  ])("and varied by %s, then varies by %s", (before, after) => {
+    const response = HttpServerResponse.empty(before === undefined ? {} : { headers: { vary: before } })
+    assert.nestedPropertyVal(vary(response), "headers.vary", after)
   })
 })
