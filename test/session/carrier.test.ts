@@ -1,6 +1,6 @@
 import { assert, describe } from "@effect/vitest"
 import { Effect, Option } from "effect"
-import { MemStore } from "effect-sessions"
+import { MemStore, Session } from "effect-sessions"
 import { sealCarrier } from "../../src/internal/session.ts"
 import { withLog } from "../telemetry.ts"
 import {
@@ -8,9 +8,12 @@ import {
   add,
   assertSameToken,
   commit,
+  logIn,
+  nobody,
   opens,
   stored,
   test,
+  User,
   UserSession,
   visit,
   visitsOf
@@ -20,6 +23,12 @@ import { VirtualStore } from "./virtualStore.ts"
 /**
  * What a session does after the response has been sent, when no new token can reach the client.
  */
+
+class IndexedSession extends Session.Service<IndexedSession>()("test/UserSession", {
+  schema: User,
+  initial: nobody,
+  indexes: { user: ({ userId }) => userId }
+}) {}
 
 const warning = (key: string) =>
   `Warn: ${key}: a new token was not saved, because the response that would have carried it has been sent. Commit ` +
@@ -87,6 +96,26 @@ describe("Session", () => {
           assert.strictEqual(logged.length, 1)
         })
       ))
+
+    for (const renewed of [false, true]) {
+      test(`saves nothing under the old token if the session now belongs to another user, and warns${renewed ? ", if asked to renew it too" : ""}`, () =>
+        withLog((logged) =>
+          Effect.gen(function* () {
+            const { open, token } = yield* stored(IndexedSession)
+            const session = yield* open
+            sealCarrier(session)
+            const before = yield* activeFields
+            yield* session.update(logIn("ada"))
+            if (renewed) yield* session.renewToken
+            yield* session.commit
+            yield* session.commit
+            assert.deepStrictEqual(logged, [warning("test/UserSession")])
+            assert.deepStrictEqual(yield* activeFields, before)
+            assert.strictEqual(yield* (yield* MemStore).size, 1)
+            assert.strictEqual(yield* visitsOf(IndexedSession, token), 1)
+          })
+        ))
+    }
 
     test("saves what was changed, merges and logs out as ever, without a warning", () =>
       withLog((logged) =>

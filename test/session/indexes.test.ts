@@ -187,3 +187,138 @@ describe("indexes", () => {
     )
   )
 })
+
+/** The same sessions, as the deployment before this one had declared them. */
+const previously = (indexes: Record<string, (value: typeof User.Type) => string | undefined>) =>
+  class Previous extends Session.Service<Previous>()("test/UserSession", {
+    schema: User,
+    initial: () => ({}),
+    indexes
+  }) {}
+
+const logInBefore = Effect.fnUntraced(function* (
+  indexes: Record<string, (value: typeof User.Type) => string | undefined>
+) {
+  const session = yield* previously(indexes).open()
+  yield* session.set({ userId: "ada", device: "laptop" })
+  return Option.getOrThrow(yield* session.commit).token
+})
+
+const setDevice = Effect.fnUntraced(function* (token: Redacted.Redacted<string>, device: string) {
+  const session = yield* UserSession.open(token)
+  yield* session.update((value) => ({ ...value, device }))
+  return yield* session.commit
+})
+
+const recordsNaming = Effect.fnUntraced(function* (token: Redacted.Redacted<string>) {
+  const id = Option.getOrThrow(yield* (yield* UserSession.open(token)).id)
+  const all = [...HashMap.entries(yield* (yield* SessionStore).all)]
+  return all.filter(([key, text]) => key.startsWith("index:") && text.includes(id)).length
+})
+
+describe("a session from before its index was declared", () => {
+  it.effect(
+    "is in no list until its next commit, and joins under the token that it has",
+    test(() =>
+      Effect.gen(function* () {
+        const token = yield* logInBefore({})
+        assert.deepStrictEqual(yield* devicesOf("ada"), [])
+        const { isTokenNew, token: after } = Option.getOrThrow(yield* setDevice(token, "phone"))
+        assert.isFalse(isTokenNew)
+        assert.strictEqual(Redacted.value(after), Redacted.value(token))
+        assert.deepStrictEqual(yield* devicesOf("ada"), ["phone"])
+        yield* setDevice(token, "tablet")
+        assert.deepStrictEqual(yield* devicesOf("ada"), ["tablet"])
+        assert.strictEqual(yield* UserSession.destroyAllOf("user", "ada"), 1)
+        assert.strictEqual(yield* userOf(token), undefined)
+      })
+    )
+  )
+
+  it.effect(
+    "joins when its idle timeout is restarted, if nothing else changes",
+    test(() =>
+      Effect.gen(function* () {
+        const token = yield* logInBefore({})
+        class Idle extends Session.Service<Idle>()("test/UserSession", {
+          schema: User,
+          initial: () => ({}),
+          indexes: { user: (value) => value.userId },
+          idleTimeout: "1 hour"
+        }) {}
+        yield* TestClock.adjust("30 minutes")
+        const session = yield* Idle.open(token)
+        yield* session.commit
+        assert.deepStrictEqual(yield* session.get, { userId: "ada", device: "laptop" })
+        assert.deepStrictEqual(yield* devicesOf("ada"), ["laptop"])
+      })
+    )
+  )
+
+  it.effect(
+    "ends, if all sessions of its user end between the beginning of its request and that commit",
+    test(() =>
+      Effect.gen(function* () {
+        const token = yield* logInBefore({})
+        const session = yield* UserSession.open(token)
+        yield* TestClock.adjust("1 second")
+        yield* UserSession.destroyAllOf("user", "ada")
+        yield* session.update((value) => ({ ...value, device: "phone" }))
+        assert.deepStrictEqual(yield* session.commit, Option.none())
+        assert.strictEqual(yield* session.status, "ended")
+        assert.strictEqual(yield* userOf(token), undefined)
+        assert.deepStrictEqual(yield* devicesOf("ada"), [])
+      })
+    )
+  )
+
+  it.effect(
+    "leaves the list of an index that is no longer declared, and stays in one that still is",
+    test(() =>
+      Effect.gen(function* () {
+        const user = (value: typeof User.Type) => value.userId
+        const token = yield* logInBefore({ user, owner: user })
+        assert.strictEqual(yield* recordsNaming(token), 2)
+        yield* setDevice(token, "phone")
+        assert.strictEqual(yield* recordsNaming(token), 1)
+        assert.deepStrictEqual(yield* devicesOf("ada"), ["phone"])
+        const renamed = yield* logInBefore({ owner: user })
+        yield* setDevice(renamed, "tablet")
+        assert.strictEqual(yield* recordsNaming(renamed), 1)
+        assert.deepStrictEqual(yield* devicesOf("ada"), ["phone", "tablet"])
+      })
+    )
+  )
+
+  it.effect(
+    "moves to the list of another user whom it belongs to since it was opened, whoever wrote that",
+    test(() =>
+      Effect.gen(function* () {
+        const token = Option.getOrThrow(yield* logIn("ada", "laptop"))
+        const session = yield* UserSession.open(token)
+        // A deployment that knows no index renews no token.
+        const elsewhere = yield* previously({}).open(token)
+        yield* elsewhere.update((value) => ({ ...value, userId: "grace" }))
+        yield* elsewhere.commit
+        yield* session.update((value) => ({ ...value, device: "phone" }))
+        yield* session.commit
+        assert.deepStrictEqual([yield* devicesOf("ada"), yield* devicesOf("grace")], [[], ["phone"]])
+        assert.strictEqual(yield* UserSession.destroyAllOf("user", "ada"), 0)
+        assert.strictEqual(yield* UserSession.destroyAllOf("user", "grace"), 1)
+        assert.strictEqual(yield* userOf(token), undefined)
+      })
+    )
+  )
+
+  it.effect(
+    "counts among the most that a user may have from then on",
+    test(() =>
+      Effect.gen(function* () {
+        const token = yield* logInBefore({})
+        for (let i = 1; i <= 5; i++) yield* logIn("ada", `device ${i}`)
+        yield* setDevice(token, "phone")
+        assert.deepStrictEqual(yield* devicesOf("ada"), ["device 2", "device 3", "device 4", "device 5", "phone"])
+      })
+    )
+  )
+})
