@@ -1,5 +1,5 @@
 import { assert, describe } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, type Redacted } from "effect"
+import { Effect, Exit, Fiber, Option, type Redacted, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { MemStore, SessionStore } from "effect-sessions"
 import {
@@ -405,6 +405,19 @@ describe("Session", () => {
         const visits = (yield* active).map(({ value }) => value)
         assert.deepInclude(visits, { visits: 1 })
         if (n < 3) assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
+      })
+    )
+
+    testFaults("into a new session, given up before it merges, lists no new session, and leaves none", 1, (fault) =>
+      Effect.fnUntraced(function* (n) {
+        const other = yield* stored(UserSession)
+        const session = yield* UserSession.open()
+        yield* session.merge(other.token, add)
+        yield* troubled(session, n, fault)
+        assert.strictEqual((yield* Stream.runCollect(UserSession.sessions)).length, 1)
+        yield* assertOne(other.token, { visits: 1 })
+        yield* TestClock.adjust("61 seconds")
+        assert.strictEqual((yield* activeFields).length, 1)
       })
     )
 
