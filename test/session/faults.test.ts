@@ -1,17 +1,18 @@
 import { assert, describe } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, type Redacted, Stream } from "effect"
+import { Effect, Exit, Fiber, HashMap, Option, type Redacted, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import type { MemStore, SessionStore } from "effect-sessions"
+import { MemStore, Session, type SessionStore } from "effect-sessions"
 import {
   activeFields,
   add,
   assertSameToken,
   commit,
   logIn,
+  nobody,
   opens,
   stored,
   test,
-  type User,
+  User,
   type UserHandle,
   UserSession,
   UserSessionElsewhere,
@@ -57,6 +58,12 @@ const failing = Effect.fnUntraced(function* <A, E>(effect: Effect.Effect<A, E>, 
   assert.isTrue(hasCome())
   store.heal()
 })
+
+class IndexedSession extends Session.Service<IndexedSession>()("test/IndexedSession", {
+  schema: User,
+  initial: nobody,
+  indexes: { user: ({ userId }) => userId }
+}) {}
 
 /** Sessions that anybody could open or list. */
 const active = Effect.map(activeFields, (all) => all.filter(({ pending }) => pending === undefined))
@@ -221,6 +228,47 @@ describe("Session", () => {
         yield* session.update(visit)
         yield* assertOne(yield* commit(session), { visits: 1 })
       })
+    )
+
+    for (const fault of faults.filter(({ when }) => when === "after")) {
+      test(`tried again after another request has changed it from a list, keeps both: the store ${describeFault(fault)} 1`, function* () {
+        const session = yield* newOne
+        yield* failing(session.commit, 1, fault)
+        const [listed] = yield* Stream.runCollect(UserSession.sessions)
+        if (listed === undefined) return assert.fail("not listed")
+        yield* listed.update(logIn("ada"))
+        yield* listed.commit
+        const token = yield* commit(session)
+        assert.deepStrictEqual(yield* session.get, { userId: "ada", visits: 1 })
+        yield* session.update(visit)
+        yield* session.commit
+        yield* assertOne(token, { userId: "ada", visits: 2 })
+      })
+    }
+
+    // It finds and adds the record of the index, then adds the session.
+    testFaults(
+      "tried again after all sessions of its user ended, adds nothing, not even what is still on its way",
+      3,
+      (fault) =>
+        Effect.fnUntraced(function* (n) {
+          const session = yield* IndexedSession.open()
+          yield* session.set({ userId: "ada", visits: 1 })
+          yield* failing(session.commit, n, fault)
+          yield* TestClock.adjust("1 second")
+          yield* IndexedSession.destroyAllOf("user", "ada")
+          assert.deepStrictEqual(yield* session.commit, Option.none())
+          assert.strictEqual(yield* session.status, "ended")
+          const texts = [...HashMap.values(yield* (yield* MemStore).all)]
+          assert.lengthOf(
+            texts.filter((text) => text.includes('"ended":true')),
+            1
+          )
+          assert.lengthOf(
+            texts.filter((text) => text.includes('"visits":1')),
+            0
+          )
+        })
     )
 
     test("takes no other token for any of its tries", function* () {
