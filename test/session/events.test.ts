@@ -133,6 +133,24 @@ describe("SessionEvents", () => {
       })
     ))
 
+  test("tell of both sessions that end in the middle of a merge, by a log-out of the one that is merged", () =>
+    withEvents(
+      Effect.fnUntraced(function* (events) {
+        const [one, other] = [yield* stored(UserSession), yield* stored(UserSession)]
+        const elsewhere = yield* UserSessionElsewhere.open(other.token)
+        const mine = yield* one.open
+        yield* mine.merge(other.token, add)
+        events.length = 0
+        let replaced = 0
+        // The first one holds the other session.
+        yield* during(mine.commit, elsewhere.destroy, (operation) => operation === "replace" && ++replaced === 2)
+        assert.deepStrictEqual(
+          events,
+          [other, one].map(({ token }) => ({ _tag: "Destroyed" as const, session, id: keyOf(token) }))
+        )
+      })
+    ))
+
   test("tell of each session that `destroyAllOf` has ended, and of none that it has spared", () =>
     withEvents(
       Effect.fnUntraced(function* (events) {

@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, HashMap, Option, Redacted, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore } from "effect-sessions"
+import { VirtualStore } from "./virtualStore.ts"
 
 const User = Schema.Struct({ userId: Schema.optionalKey(Schema.String), device: Schema.optionalKey(Schema.String) })
 
@@ -95,6 +96,21 @@ describe("indexes", () => {
         assert.strictEqual(yield* UserSession.destroyAllOf("user", "ada"), 1)
         assert.deepStrictEqual(yield* devicesOf("ada"), [])
       })
+    )
+  )
+
+  it.effect("count only sessions that were there among those that they ended", () =>
+    Effect.provide(
+      Effect.gen(function* () {
+        const store = yield* VirtualStore
+        const left = yield* UserSession.open(Option.getOrThrow(yield* logIn("ada", "laptop")))
+        yield* logIn("ada", "phone")
+        // The log-out does not get to the record: it ends the session, then finds and changes the record.
+        store.plan(2, { when: "before", how: "fails" })
+        yield* left.destroy
+        assert.strictEqual(yield* UserSession.destroyAllOf("user", "ada"), 1)
+      }),
+      VirtualStore.layer
     )
   )
 
