@@ -60,6 +60,7 @@ describe("Session", () => {
           sealCarrier(session)
           yield* session.update(visit)
           yield* session.commit
+          sealCarrier(session)
           yield* session.commit
           assert.strictEqual(logged.length, 1)
         })

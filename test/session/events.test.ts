@@ -151,6 +151,20 @@ describe("SessionEvents", () => {
       })
     ))
 
+  test("do not tell that a session took over from one that had ended before it was held", () =>
+    withEvents(
+      Effect.fnUntraced(function* (events) {
+        const [one, other] = [yield* stored(UserSession), yield* stored(UserSession)]
+        const elsewhere = yield* UserSessionElsewhere.open(other.token)
+        const mine = yield* one.open
+        yield* mine.update(visit)
+        yield* mine.merge(other.token, add)
+        events.length = 0
+        yield* during(mine.commit, elsewhere.destroy, (operation) => operation === "replace")
+        assert.deepStrictEqual(events, [{ _tag: "Destroyed", session, id: keyOf(other.token) }])
+      })
+    ))
+
   test("tell of each session that `destroyAllOf` has ended, and of none that it has spared", () =>
     withEvents(
       Effect.fnUntraced(function* (events) {

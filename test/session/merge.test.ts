@@ -1,5 +1,5 @@
 import { assert, describe } from "@effect/vitest"
-import { Effect, Exit, Redacted } from "effect"
+import { Effect, Exit, Option, Redacted } from "effect"
 import { TestClock } from "effect/testing"
 import { SessionStore, SessionStoreError } from "effect-sessions"
 import {
@@ -15,10 +15,11 @@ import {
   stored,
   test,
   UserSession,
+  UserSessionElsewhere,
   visit,
   visitsOf
 } from "./fixtures.ts"
-import { during, VirtualStore } from "./virtualStore.ts"
+import { during, type Operation, VirtualStore } from "./virtualStore.ts"
 
 describe("Session", () => {
   describe("merge", () => {
@@ -97,6 +98,60 @@ describe("Session", () => {
       assert.deepStrictEqual(yield* session.get, { userId: "ada", visits: 0 })
       assert.strictEqual(yield* visitsOf(UserSession, token), 0)
       assert.strictEqual(yield* session.status, "unmodified")
+    })
+
+    test("into a new session that takes more than a minute is called off", function* () {
+      const other = yield* stored(UserSession)
+      const session = yield* UserSession.open()
+      yield* session.merge(other.token, add)
+      const slow = (operation: Operation) => operation === "replace"
+      assert.deepStrictEqual(yield* during(session.commit, TestClock.adjust("2 minutes"), slow), Option.none())
+      assert.strictEqual(yield* session.status, "ended")
+      assert.strictEqual(yield* visitsOf(UserSession, other.token), 1)
+      assert.lengthOf(yield* activeFields, 1)
+    })
+
+    test("seals what a log-out by the token of the other sealed before the commit came to its end", function* () {
+      const other = yield* stored(UserSession)
+      const elsewhere = yield* UserSessionElsewhere.open(other.token)
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      yield* session.merge(other.token, add)
+      // It holds the other and saves this one by what it knows, and looks for the other to let go of it.
+      yield* during(session.commit, elsewhere.destroy, (operation) => operation === "find")
+      assert.isFalse(yield* opens(token))
+      assert.strictEqual((yield* fieldsAt(keyOf(other.token)))?.ended, true)
+    })
+
+    test("that is given up leaves no write on its way that could still hold the other", function* () {
+      const spy = yield* VirtualStore
+      const other = yield* stored(UserSession)
+      const before = yield* fieldsAt(keyOf(other.token))
+      const session = yield* (yield* stored(UserSession)).open
+      yield* session.merge(other.token, add)
+      spy.plan(1, { when: "before", how: "fails" })
+      yield* Effect.flip(session.commit)
+      spy.heal()
+      const after = yield* fieldsAt(keyOf(other.token))
+      // Another write id is another text, so a compare-and-set of the former text fails.
+      assert.notStrictEqual(after?.write, before?.write)
+      assert.deepStrictEqual({ ...after, write: before?.write }, before)
+    })
+
+    test("that failed is loaded anew with what another request saved since", function* () {
+      const spy = yield* VirtualStore
+      const other = yield* stored(UserSession)
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      yield* session.merge(other.token, add)
+      spy.plan(2, { when: "before", how: "fails" })
+      yield* Effect.flip(session.commit)
+      spy.heal()
+      const elsewhere = yield* UserSessionElsewhere.open(token)
+      yield* elsewhere.update(logIn("ada"))
+      yield* elsewhere.commit
+      assert.isTrue(yield* session.reload)
+      assert.deepStrictEqual(yield* session.get, { userId: "ada", visits: 2 })
     })
 
     test("fails where the store fails, and has changed nothing", function* () {

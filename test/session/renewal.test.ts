@@ -1,9 +1,10 @@
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
-import { DateTime, Duration, Effect, Option, Redacted, Stream } from "effect"
+import { DateTime, Duration, Effect, Fiber, Option, Redacted, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, type Session, SessionStoreError } from "effect-sessions"
 import {
   activeFields,
+  add,
   assertSameToken,
   commit,
   fieldsAt,
@@ -15,10 +16,11 @@ import {
   test,
   type UserHandle,
   UserSession,
+  UserSessionElsewhere,
   visit,
   visitsOf
 } from "./fixtures.ts"
-import { VirtualStore } from "./virtualStore.ts"
+import { settle, VirtualStore } from "./virtualStore.ts"
 
 const epoch = DateTime.makeUnsafe(0)
 
@@ -301,6 +303,58 @@ describe("Session", () => {
       yield* (yield* open).destroy
       assert.deepStrictEqual(yield* session.commit, Option.none())
       assert.deepStrictEqual(yield* activeFields, [])
+    })
+
+    test("marks no new session modified, which has nothing to renew", function* () {
+      const session = yield* UserSession.open()
+      yield* session.renewToken
+      assert.strictEqual(yield* session.status, "unmodified")
+    })
+
+    test("starts the lifetime of a new session anew, whatever deadline it had, if it merges another too", function* () {
+      const other = yield* stored(UserSession)
+      const session = yield* UserSession.open()
+      yield* session.setDeadline(yield* DateTime.now.pipe(Effect.map(DateTime.add({ minutes: 2 }))))
+      yield* session.renewToken
+      yield* session.merge(other.token, add)
+      yield* session.commit
+      assert.deepStrictEqual(yield* session.deadline, DateTime.add(epoch, { hours: 24 }))
+    })
+
+    test("succeeds though its steps take more than a minute in all, after which its new session is no more", function* () {
+      const spy = yield* VirtualStore
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      yield* session.update(visit)
+      yield* session.renewToken
+      let steps = 0
+      // The new session, the tombstone and the end of the renewal. Each time, what it writes lasts for a minute from before.
+      const delays = ["40 seconds", "0 seconds", "30 seconds"] as const
+      spy.gate = () => TestClock.adjust(delays[steps++] ?? 0)
+      const renewed = yield* commit(session)
+      assert.strictEqual(yield* visitsOf(UserSession, renewed), 2)
+      assert.isFalse(yield* opens(token))
+    })
+
+    test("waits for a merge that takes the session over, and goes on if that is given up", function* () {
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      yield* session.renewToken
+      const elsewhere = yield* UserSessionElsewhere.open()
+      yield* elsewhere.merge(token, add)
+      const spy = yield* VirtualStore
+      let replaced = 0
+      // The first one holds the session.
+      spy.gate = (operation) => (operation === "replace" && ++replaced === 2 ? Effect.never : Effect.void)
+      const merging = yield* Effect.forkChild(elsewhere.commit, { startImmediately: true })
+      yield* settle
+      const renewing = yield* Effect.forkChild(commit(session), { startImmediately: true })
+      yield* settle
+      yield* Fiber.interrupt(merging)
+      yield* TestClock.adjust("1 second")
+      const renewed = yield* Fiber.join(renewing)
+      assert.strictEqual(yield* visitsOf(UserSession, renewed), 1)
+      assert.isFalse(yield* opens(token))
     })
 
     test("leaves the session as it was where it is not committed", function* () {

@@ -1,8 +1,8 @@
 import { assert, describe } from "@effect/vitest"
-import { Effect, Exit, Metric } from "effect"
+import { Effect, Exit, Metric, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { withSpans } from "../telemetry.ts"
-import { IdleSession, logIn, NewerSession, stored, test, UserSession, visit } from "./fixtures.ts"
+import { IdleSession, IdleSessionElsewhere, logIn, NewerSession, stored, test, UserSession, visit } from "./fixtures.ts"
 import { VirtualStore } from "./virtualStore.ts"
 
 describe("Session", () => {
@@ -87,6 +87,24 @@ describe("Session", () => {
         yield* Effect.flip(session.commit)
         yield* session.commit
         yield* assertNoConflict
+      }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
+
+    test("count no conflict of a session that is only touched, and no log-out of one that is not stored", () =>
+      Effect.gen(function* () {
+        yield* (yield* UserSession.open()).destroy
+        const { open } = yield* stored(IdleSession)
+        const touched = yield* open
+        const changed = yield* open
+        yield* TestClock.adjust("10 minutes")
+        yield* changed.update(visit)
+        yield* changed.commit
+        const elsewhere = yield* IdleSessionElsewhere.open((yield* changed.token).pipe(Option.getOrThrow))
+        yield* elsewhere.update(visit)
+        yield* elsewhere.commit
+        yield* TestClock.adjust("10 minutes")
+        yield* touched.commit
+        yield* assertNoConflict
+        assert.isFalse((yield* Metric.snapshot).some(({ id }) => id === "sessions_destroyed"))
       }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
 
     test("count no conflict with what a renewal that failed has put back", () =>

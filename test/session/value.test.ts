@@ -19,6 +19,23 @@ import {
 
 describe("Session", () => {
   describe("get, set, update, modify", () => {
+    test("call the function of `modify` once, for the result and the value, and again for a newer value", function* () {
+      const { open } = yield* stored(UserSession)
+      const [slow, fast] = [yield* open, yield* open]
+      const seen: Array<number> = []
+      const modify = slow.modify((user) => {
+        seen.push(user.visits)
+        return ["done", visit(user)]
+      })
+      assert.strictEqual(yield* modify, "done")
+      assert.deepStrictEqual(seen, [1])
+      yield* fast.update(visit)
+      yield* fast.commit
+      yield* slow.commit
+      assert.deepStrictEqual(seen, [1, 2])
+      assert.deepStrictEqual(yield* slow.get, { visits: 3 })
+    })
+
     test("read and change the value at once, and mark the session modified", function* () {
       const session = yield* UserSession.open()
       yield* session.set({ visits: 5 })
