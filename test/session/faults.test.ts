@@ -19,7 +19,7 @@ import {
   visit,
   visitsOf
 } from "./fixtures.ts"
-import { type Fault, faults, settle, VirtualStore } from "./virtualStore.ts"
+import { type Fault, faults, settle, VirtualStore, type VirtualStoreControl } from "./virtualStore.ts"
 
 /**
  * A store that fails, or hangs until its caller is interrupted, at each operation of a commit, before and after the work is
@@ -192,6 +192,80 @@ describe("Session", () => {
         }
       }
     }
+  })
+
+  describe("a renewal that is cut off while it writes", () => {
+    /** Cuts a renewal off after its nth write arrived, of which it was not told, and then does as told. */
+    const cutOff = Effect.fnUntraced(function* <E>(
+      session: UserHandle,
+      n: number,
+      then: (store: VirtualStoreControl) => Effect.Effect<void, E, VirtualStore | SessionStore | MemStore>
+    ) {
+      const store = yield* VirtualStore
+      store.plan(n, { when: "after", how: "hangs" })
+      const fiber = yield* Effect.forkChild(session.commit, { startImmediately: true })
+      yield* settle
+      store.heal()
+      yield* then(store)
+      const interruption = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
+      yield* Effect.andThen(settle, TestClock.adjust("1 second"))
+      yield* Fiber.join(interruption)
+      store.heal()
+    })
+
+    test("puts the old session back, though its new one cannot be removed", function* () {
+      const { session, token } = yield* renewing
+      yield* cutOff(session, 2, (store) => Effect.sync(() => store.plan(1, { when: "before", how: "fails" })))
+      yield* assertOne(token, { visits: 1 })
+    })
+
+    test("leaves the new session to those who have changed it since, and the old one does not come back", function* () {
+      const { session, token } = yield* renewing
+      yield* cutOff(session, 3, () =>
+        Effect.gen(function* () {
+          const [listed] = yield* Stream.runCollect(UserSession.sessions)
+          if (listed === undefined) return assert.fail("not listed")
+          yield* listed.update(visit)
+          yield* listed.commit
+        })
+      )
+      assert.isFalse(yield* opens(token))
+      assert.deepStrictEqual(
+        (yield* active).map(({ value }) => value),
+        [{ userId: "ada", visits: 3 }]
+      )
+      // The next try takes that over, under the new token.
+      yield* assertOne(yield* commit(session), { userId: "ada", visits: 3 })
+    })
+
+    test("and is tried again leaves no removal on its way that could still end the new session", function* () {
+      const { session } = yield* renewing
+      yield* cutOff(session, 3, (store) =>
+        Effect.sync(() => {
+          store.gate = () => Effect.never
+        })
+      )
+      const [before] = yield* active
+      yield* session.commit
+      const [after] = yield* active
+      assert.isString(before?.write)
+      // Another write id is another text, so a compare-and-set of the former text fails.
+      assert.notStrictEqual(after?.write, before?.write)
+      assert.deepStrictEqual(after?.value, before?.value)
+    })
+
+    test("is still active when it is loaded anew, though the old session was not put back", function* () {
+      const { session, token } = yield* renewing
+      yield* cutOff(session, 2, (store) =>
+        Effect.sync(() => {
+          store.gate = () => Effect.never
+        })
+      )
+      assert.isFalse(yield* opens(token))
+      assert.isTrue(yield* session.reload)
+      assert.strictEqual(yield* session.status, "modified")
+      yield* assertOne(yield* commit(session), { userId: "ada", visits: 2 })
+    })
   })
 
   describe("a commit that adds a session", () => {

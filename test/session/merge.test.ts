@@ -1,7 +1,8 @@
 import { assert, describe } from "@effect/vitest"
-import { Effect, Exit, Option, Redacted } from "effect"
+import { DateTime, Effect, Exit, Fiber, Option, Redacted } from "effect"
 import { TestClock } from "effect/testing"
-import { SessionStore, SessionStoreError } from "effect-sessions"
+import { MemStore, SessionStore, SessionStoreError } from "effect-sessions"
+import { makeHold } from "../../src/internal/envelope.ts"
 import {
   activeFields,
   add,
@@ -14,12 +15,38 @@ import {
   opens,
   stored,
   test,
+  type UserHandle,
   UserSession,
   UserSessionElsewhere,
   visit,
   visitsOf
 } from "./fixtures.ts"
-import { during, type Operation, VirtualStore } from "./virtualStore.ts"
+import { during, type Operation, settle, VirtualStore } from "./virtualStore.ts"
+
+/** Holds a session for a merge into another, as a process that died in the middle of it leaves it. */
+const hold = Effect.fnUntraced(function* (key: string, successor: string) {
+  const store = yield* MemStore
+  const held = Option.getOrThrow(yield* store.find(key))
+  const inAnHour = yield* DateTime.now.pipe(Effect.map(DateTime.add({ hours: 1 })))
+  yield* store.commit(key, makeHold("test/UserSession", successor, "a merge", held), inAnHour)
+})
+
+/** Two sessions, the one with the smaller key first. */
+const byKey = Effect.gen(function* () {
+  const two = [yield* stored(UserSession), yield* stored(UserSession)]
+  const [smaller, larger] = two.sort((one, other) => (keyOf(one.token) < keyOf(other.token) ? -1 : 1))
+  return smaller === undefined || larger === undefined ? assert.fail() : ([smaller, larger] as const)
+})
+
+/** Whether a commit waits for a merge that holds its session, which is never let go of. */
+const waits = Effect.fnUntraced(function* (session: UserHandle) {
+  const fiber = yield* Effect.forkChild(session.commit, { startImmediately: true })
+  yield* settle
+  const isWaiting = fiber.pollUnsafe() === undefined
+  yield* TestClock.adjust("1 second")
+  assert.deepStrictEqual(yield* Fiber.join(fiber), Option.none())
+  return isWaiting
+})
 
 describe("Session", () => {
   describe("merge", () => {
@@ -98,6 +125,40 @@ describe("Session", () => {
       assert.deepStrictEqual(yield* session.get, { userId: "ada", visits: 0 })
       assert.strictEqual(yield* visitsOf(UserSession, token), 0)
       assert.strictEqual(yield* session.status, "unmodified")
+    })
+
+    test("by a process that died is waited for by the commits of what it holds, but for eight looks at the most", function* () {
+      const spy = yield* VirtualStore
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      yield* session.update(visit)
+      yield* hold(keyOf(token), "a".repeat(43))
+      spy.calls.length = 0
+      assert.isTrue(yield* waits(session))
+      assert.lengthOf(
+        spy.calls.filter((operation) => operation === "find"),
+        9
+      )
+    })
+
+    for (const what of ["smaller", "larger"] as const) {
+      test(`of two sessions that merge each other ${what === "smaller" ? "ends at once" : "waits"}, if its key is the ${what} one`, function* () {
+        const [smaller, larger] = yield* byKey
+        const [mine, other] = what === "smaller" ? [smaller, larger] : [larger, smaller]
+        const session = yield* mine.open
+        yield* session.update(visit)
+        yield* session.merge(other.token, add)
+        yield* hold(keyOf(mine.token), keyOf(other.token))
+        assert.strictEqual(yield* waits(session), what === "larger")
+      })
+    }
+
+    test("waits for a merge into a third session, whatever the keys", function* () {
+      const [mine, other] = yield* byKey
+      const session = yield* mine.open
+      yield* session.merge(other.token, add)
+      yield* hold(keyOf(mine.token), "z".repeat(43))
+      assert.isTrue(yield* waits(session))
     })
 
     test("into a new session that takes more than a minute is called off", function* () {
