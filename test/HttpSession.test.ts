@@ -1389,13 +1389,19 @@ describe("HttpSession", () => {
         assert.throws(
           () => HttpSession.middleware(UserSession, { crossOrigin: { trusted: ["https://example.com", origin] } }),
           TypeError,
-          "the trusted origin"
+          /the trusted origin .+ is none; write it as browsers do, .+ such as "https:\/\/app\.example\.com"$/
         )
       })
     }
 
     it("can be trusted as any that browsers send", () => {
-      const trusted = ["https://example.com", "http://localhost:3000", "http://[::1]:3000", "app://mobile"]
+      const trusted = [
+        "https://example.com",
+        "http://localhost:3000",
+        "http://[::1]:3000",
+        "app://mobile",
+        "x-https://a"
+      ]
       HttpSession.middleware(UserSession, { crossOrigin: { trusted } })
     })
 
@@ -1455,7 +1461,10 @@ describe("HttpSession", () => {
             assert.deepStrictEqual(logged, [])
             const response = yield* browser.get("/visit", { headers })
             assert.deepStrictEqual(response.cookies.cookies, {})
-            assert.match(logged.join(), /^Debug: test\/UserSession: a new session was not saved/)
+            assert.deepStrictEqual(logged, [
+              "Debug: test/UserSession: a new session was not saved, since a page of another site made the request, and " +
+                "the browser may have kept back the cookie of another session"
+            ])
           }).pipe(Effect.provideService(References.MinimumLogLevel, "Debug"))
         )
       )
@@ -1475,6 +1484,67 @@ describe("HttpSession", () => {
     it("is described to OpenAPI as a bearer token, if it is one", () => {
       assert.strictEqual(HttpSession.middleware(UserSession, { carrier: "bearer" }).security, HttpApiSecurity.bearer)
     })
+  })
+
+  describe("open, without a middleware", () => {
+    const logIn = (carrier: "cookie" | "bearer") => {
+      const sessions = HttpSession.middleware(UserSession, { carrier })
+      return HttpRouter.add(
+        "POST",
+        "/",
+        Effect.gen(function* () {
+          const session = yield* sessions.open
+          yield* session.update((user) => ({ ...user, userId: "ada" }))
+          return HttpServerResponse.text(String(Option.isSome(yield* session.commit)))
+        })
+      )
+    }
+
+    it.effect(
+      "fails for a request of another origin, with an error that says so",
+      test(() =>
+        Effect.gen(function* () {
+          const route = HttpRouter.add(
+            "POST",
+            "/",
+            Effect.match(HttpSession.middleware(UserSession).open, {
+              onFailure: (error) => HttpServerResponse.text(`${error._tag}: ${error.message}`),
+              onSuccess: () => HttpServerResponse.empty()
+            })
+          )
+          const browser = yield* SessionTest.browser(route)
+          assert.strictEqual(
+            yield* textOf(browser.post("/", { headers: { "sec-fetch-site": "cross-site" } })),
+            'CrossOriginError: A page of another origin made this request: Sec-Fetch-Site is "cross-site"'
+          )
+        })
+      )
+    )
+
+    it.effect(
+      "saves no new session whose cookie could not be set, and warns",
+      test(() =>
+        withLog((logged) =>
+          Effect.gen(function* () {
+            const browser = yield* SessionTest.browser(logIn("cookie"))
+            assert.strictEqual(yield* textOf(browser.post("/")), "false")
+            assert.match(logged.join(), /^Warn: test\/UserSession: a new token was not saved/)
+            assert.deepStrictEqual(yield* activeFields, [])
+          })
+        )
+      )
+    )
+
+    it.effect(
+      "saves a new session whose bearer token the handler hands out",
+      test(() =>
+        Effect.gen(function* () {
+          const browser = yield* SessionTest.browser(logIn("bearer"))
+          assert.strictEqual(yield* textOf(browser.post("/")), "true")
+          assert.lengthOf(yield* activeFields, 1)
+        })
+      )
+    )
   })
 
   describe("requests at once", () => {

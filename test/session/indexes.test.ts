@@ -185,6 +185,22 @@ describe("indexes", () => {
     )
   )
 
+  for (const user of [0, -1, 0.5, Number.NaN]) {
+    it(`cannot be limited to ${user} sessions of a user`, () => {
+      assert.throws(
+        () =>
+          class extends Session.Service<typeof UserSession>()("test/UserSession", {
+            schema: User,
+            initial: () => ({}),
+            indexes: { user: (value) => value.userId },
+            maxSessions: { user }
+          }) {},
+        TypeError,
+        "test/UserSession: maxSessions of user is not a number of at least one"
+      )
+    })
+  }
+
   it.effect(
     "find one session by its public id",
     test(() =>
