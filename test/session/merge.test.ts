@@ -172,6 +172,22 @@ describe("Session", () => {
       assert.lengthOf(yield* activeFields, 1)
     })
 
+    test("of a session that ended in the meantime leaves a new session to be saved, if that failed", function* () {
+      const spy = yield* VirtualStore
+      const other = yield* stored(UserSession)
+      const elsewhere = yield* UserSessionElsewhere.open(other.token)
+      const session = yield* UserSession.open()
+      yield* session.merge(other.token, add)
+      // It adds itself, and cannot hold the other, which a log-out replaces before it. It looks for it, and saves itself.
+      spy.plan(5, { when: "before", how: "fails" })
+      yield* Effect.flip(during(session.commit, elsewhere.destroy, (operation) => operation === "replace"))
+      assert.strictEqual(yield* session.status, "modified")
+      spy.heal()
+      const token = yield* commit(session)
+      assert.isTrue(yield* opens(token))
+      assert.strictEqual(yield* session.status, "unmodified")
+    })
+
     test("seals what a log-out by the token of the other sealed before the commit came to its end", function* () {
       const other = yield* stored(UserSession)
       const elsewhere = yield* UserSessionElsewhere.open(other.token)

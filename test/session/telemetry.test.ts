@@ -1,5 +1,5 @@
 import { assert, describe } from "@effect/vitest"
-import { Effect, Exit, Metric, Option } from "effect"
+import { Effect, Exit, Metric, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { withSpans } from "../telemetry.ts"
 import { IdleSession, IdleSessionElsewhere, logIn, NewerSession, stored, test, UserSession, visit } from "./fixtures.ts"
@@ -40,7 +40,15 @@ describe("Session", () => {
           const idle = yield* stored(IdleSession)
           yield* (yield* idle.open).commit
           assert.deepStrictEqual(names(), ["Session.commit", "Session.open"])
+          const [listed] = yield* Stream.runCollect(IdleSession.sessions)
+          const visitor = yield* IdleSession.open()
+          names()
           yield* TestClock.adjust("1 minute")
+          // A session of a list is not used, and one that is not stored has no expiry to move.
+          if (listed === undefined) return assert.fail("not listed")
+          yield* listed.commit
+          yield* visitor.commit
+          assert.deepStrictEqual(names(), [])
           yield* (yield* idle.open).commit
           assert.deepStrictEqual(names(), ["Session.open", "Session.commit"])
         })

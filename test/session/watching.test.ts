@@ -124,6 +124,15 @@ describe("Session.ended", () => {
       assert.strictEqual(yield* waiting.now, "destroyed")
     })
 
+    test("when a reload of its own finds out that it has ended", function* () {
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* open
+      const waiting = yield* wait(session)
+      yield* unheard((yield* UserSessionElsewhere.open(token)).destroy)
+      assert.isFalse(yield* session.reload)
+      assert.strictEqual(yield* waiting.now, "destroyed")
+    })
+
     test("if it is known to have ended", function* () {
       const { open, token } = yield* stored(UserSession)
       const [one, two] = [yield* open, yield* open]
