@@ -5,9 +5,12 @@ import { Session } from "effect-sessions"
 import { makeQueue, Queues, settle as settleAlong, takeAlong, takeTurn } from "../../src/internal/turns.ts"
 import {
   activeFields,
+  logIn,
+  nobody,
   opens,
   stored,
   test,
+  User,
   type UserHandle,
   UserSession,
   UserSessionElsewhere,
@@ -19,6 +22,12 @@ import { Caller, settle, VirtualStore } from "./virtualStore.ts"
 /**
  * Simultaneous commits of one session, in one process: they take turns.
  */
+
+class IndexedSession extends Session.Service<IndexedSession>()("test/IndexedSession", {
+  schema: User,
+  initial: nobody,
+  indexes: { user: ({ userId }) => userId }
+}) {}
 
 const write = (session: UserHandle) => Effect.andThen(session.update(visit), session.commit)
 
@@ -310,6 +319,83 @@ describe("Session", () => {
       assert.deepStrictEqual(renewed?.value, { visits: 4 })
     })
 
+    test("leave nothing to be saved again", function* () {
+      const store = yield* VirtualStore
+      const { fibers, open, sessions } = yield* begun(3)
+      yield* open
+      yield* Effect.forEach(fibers, Fiber.join, { discard: true })
+      store.calls.length = 0
+      for (const session of sessions) {
+        assert.strictEqual(yield* session.status, "unmodified")
+        yield* session.commit
+      }
+      assert.deepStrictEqual(store.calls, [])
+    })
+
+    test("save nothing under a new token of a request that has the old one", function* () {
+      const { sessions, token } = yield* opened(3)
+      const [early = assert.fail(), renewed = assert.fail(), late = assert.fail()] = sessions
+      yield* renewed.renewToken
+      const next = Option.getOrThrow(yield* renewed.commit).token
+      const { open } = yield* shut
+      const fibers = yield* Effect.forEach([early, renewed, late], (session) =>
+        Effect.forkChild(write(session), { startImmediately: true })
+      )
+      yield* open
+      const outcomes = yield* Effect.forEach(fibers, Fiber.join)
+      assert.deepStrictEqual(outcomes.map(Option.isSome), [false, true, false])
+      assert.strictEqual(yield* visitsOf(UserSession, next), 2)
+      assert.isFalse(yield* opens(token))
+    })
+
+    test("leave one out that makes the session another user's, which renews it", function* () {
+      const { open: openIt, token } = yield* stored(IndexedSession)
+      const [first, second, third] = [yield* openIt, yield* openIt, yield* openIt]
+      yield* third.update(logIn("ada"))
+      const { open } = yield* shut
+      const fibers = yield* Effect.forEach([write(first), write(second), third.commit], (commit) =>
+        Effect.forkChild(commit, { startImmediately: true })
+      )
+      yield* open
+      const outcomes = yield* Effect.forEach(fibers, Fiber.join)
+      assert.deepStrictEqual(
+        outcomes.map((outcome) => Option.getOrThrow(outcome).isTokenNew),
+        [false, false, true]
+      )
+      assert.strictEqual(yield* visitsOf(IndexedSession, token), 0)
+      assert.deepStrictEqual((yield* activeFields)[0]?.value, { userId: "ada", visits: 3 })
+      assert.strictEqual(yield* IndexedSession.destroyAllOf("user", "ada"), 1)
+    })
+
+    test("make a change once whose write had arrived unconfirmed before", function* () {
+      const store = yield* VirtualStore
+      const { sessions, token } = yield* opened(3)
+      const [first = assert.fail(), second = assert.fail(), unsure = assert.fail()] = sessions
+      store.plan(1, { when: "after", how: "fails" })
+      yield* Effect.flip(write(unsure))
+      const { open } = yield* shut
+      const fibers = yield* Effect.forEach([first.reload, write(second), unsure.commit], (turn) =>
+        Effect.forkChild(turn, { startImmediately: true })
+      )
+      yield* open
+      yield* Effect.forEach(fibers, Fiber.join, { discard: true })
+      assert.strictEqual(yield* visitsOf(UserSession, token), 3)
+      assert.strictEqual(yield* unsure.status, "unmodified")
+    })
+
+    test("make the change of one once that commits again while it looks what its last try did", function* () {
+      const store = yield* VirtualStore
+      const { sessions, token } = yield* opened(1)
+      const session = sessions[0] ?? assert.fail()
+      store.plan(1, { when: "before", how: "fails" })
+      yield* Effect.flip(write(session))
+      const { open } = yield* shut
+      const fibers = yield* Effect.replicateEffect(Effect.forkChild(session.commit, { startImmediately: true }), 2)
+      yield* open
+      yield* Effect.forEach(fibers, Fiber.join, { discard: true })
+      assert.strictEqual(yield* visitsOf(UserSession, token), 2)
+    })
+
     test("make the changes of one that commits twice once", function* () {
       const { sessions, token } = yield* opened(3)
       const [first = assert.fail(), second = assert.fail(), twice = assert.fail()] = sessions
@@ -390,6 +476,73 @@ describe("Session", () => {
         assert.isFalse(first.isTaken)
         assert.strictEqual(first.waiting.length, 0)
         assert.notStrictEqual(get(), first)
+      })
+    )
+
+    it.effect("goes on behind one that is interrupted just as its turn comes", () =>
+      Effect.gen(function* () {
+        const queue = makeQueue<number, never>()
+        const open = Latch.makeUnsafe(false)
+        const take = (after: () => void) =>
+          takeTurn(
+            () => queue,
+            refuseNone,
+            (_, restore) => restore(open.await),
+            { after }
+          )
+        const nothing = () => {}
+        const first = yield* Effect.forkChild(
+          take(() => second.interruptUnsafe()),
+          { startImmediately: true }
+        )
+        const second = yield* Effect.forkChild(take(nothing), { startImmediately: true })
+        const third = yield* Effect.forkChild(take(nothing), { startImmediately: true })
+        yield* open.open
+        yield* Fiber.join(first)
+        assert.isTrue(Exit.isFailure(yield* Fiber.await(second)))
+        yield* Fiber.join(third)
+        assert.isFalse(queue.isTaken)
+      })
+    )
+
+    it.effect("counts those that were taken along among those that wait", () =>
+      Effect.gen(function* () {
+        const queue = makeQueue<number, string>()
+        const open = Latch.makeUnsafe(false)
+        const along = { make: () => "along", settled: () => Effect.void }
+        const turn = takeTurn(
+          () => queue,
+          refuseNone,
+          () => Effect.void,
+          { along }
+        )
+        const body = Effect.andThen(
+          Effect.andThen(
+            open.await,
+            Effect.sync(() => takeAlong(queue, (item) => item === "along"))
+          ),
+          Effect.never
+        )
+        const first = yield* Effect.forkChild(
+          takeTurn(
+            () => queue,
+            refuseNone,
+            (_, restore) => restore(body)
+          ),
+          { startImmediately: true }
+        )
+        const fibers = yield* Effect.replicateEffect(Effect.forkChild(turn, { startImmediately: true }), 3)
+        yield* open.open
+        yield* settle
+        assert.lengthOf(queue.along, 3)
+        const refused = takeTurn(
+          () => queue,
+          Effect.fail,
+          () => Effect.void
+        )
+        assert.strictEqual(yield* Effect.flip(refused), 3)
+        yield* Fiber.interrupt(first)
+        yield* Effect.forEach(fibers, Fiber.join)
       })
     )
 
