@@ -98,14 +98,10 @@ const choose = (self: Bound, sessions: TokenMap.TokenMap, hash: TokenMap.Hash): 
   for (let misses = 0; ; misses++) {
     if (misses === mostMisses) self.hand = HashMap.entries(sessions)
     const soonest = candidates.pop()
-    if (soonest === undefined) {
-      draw(self, sessions)
-      continue
-    }
-    const current = TokenMap.get(sessions, hash, soonest.token)
-    if (Option.isNone(current)) draw(self, sessions)
-    else if (current.value === soonest.entry) return soonest
-    else consider(self, soonest.token, current.value)
+    const current = soonest && Option.getOrUndefined(TokenMap.get(sessions, hash, soonest.token))
+    if (soonest === undefined || current === undefined) draw(self, sessions)
+    else if (current === soonest.entry) return soonest
+    else consider(self, soonest.token, current)
   }
 }
 
