@@ -5,11 +5,21 @@ import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, HashMap, Option, Redacted, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore } from "effect-sessions"
-import { VirtualStore } from "./virtualStore.ts"
+import { makeHold } from "../../src/internal/envelope.ts"
+import { fieldsAt, keyOf } from "./fixtures.ts"
+import { during, VirtualStore } from "./virtualStore.ts"
 
 const User = Schema.Struct({ userId: Schema.optionalKey(Schema.String), device: Schema.optionalKey(Schema.String) })
 
 class UserSession extends Session.Service<UserSession>()("test/UserSession", {
+  schema: User,
+  initial: () => ({}),
+  indexes: { user: (value) => value.userId },
+  maxSessions: { user: 5 }
+}) {}
+
+/** The same class in another process, whose commits take no turns with those of this one. */
+class UserSessionElsewhere extends Session.Service<UserSessionElsewhere>()("test/UserSession", {
   schema: User,
   initial: () => ({}),
   indexes: { user: (value) => value.userId },
@@ -167,6 +177,8 @@ describe("indexes", () => {
     "leave exactly five of twenty log-ins at once, the newest",
     test(() =>
       Effect.gen(function* () {
+        // A session that is about to be added counts, whatever the time.
+        yield* TestClock.adjust("10 minutes")
         const tokens = yield* Effect.forEach(
           Array.from({ length: 20 }, (_, i) => i),
           (i) => logIn("ada", `device ${i}`),
@@ -181,6 +193,159 @@ describe("indexes", () => {
         yield* logIn("ada", "the sixth")
         assert.strictEqual((yield* devicesOf("ada")).length, 5)
         assert.strictEqual((yield* devicesOf("ada")).at(-1), "the sixth")
+      })
+    )
+  )
+
+  describe("with a limit, count as sessions of a user", () => {
+    /** The sixth log-in, minutes after five others, of which something has become of the oldest. */
+    const sixth = Effect.fnUntraced(function* <E>(
+      becomes: (
+        oldest: UserSession["Service"],
+        key: string
+      ) => Effect.Effect<unknown, E, VirtualStore | SessionStore | MemStore>
+    ) {
+      const token = Option.getOrThrow(yield* logIn("ada", "device 1"))
+      for (let i = 2; i <= 5; i++) yield* logIn("ada", `device ${i}`)
+      yield* TestClock.adjust("2 minutes")
+      const oldest = yield* UserSession.open(token)
+      yield* becomes(oldest, Option.getOrThrow(yield* oldest.id))
+      yield* logIn("ada", "device 6")
+      return { devices: yield* devicesOf("ada"), oldest: token }
+    })
+
+    const rest = ["device 2", "device 3", "device 4", "device 5", "device 6"]
+
+    it.effect("none that is gone, though its record does not know", () =>
+      Effect.provide(
+        Effect.gen(function* () {
+          const { devices } = yield* sixth((_, key) => Effect.flatMap(MemStore, (store) => store.delete(key)))
+          assert.deepStrictEqual(devices, rest)
+        }),
+        VirtualStore.layer
+      )
+    )
+
+    it.effect("none that was logged out, though its record does not know", () =>
+      Effect.provide(
+        Effect.gen(function* () {
+          const { devices } = yield* sixth((oldest) =>
+            Effect.flatMap(VirtualStore, (store) => {
+              // It ends the session, then finds the record.
+              store.plan(2, { when: "before", how: "fails" })
+              return Effect.andThen(oldest.destroy, Effect.sync(store.heal))
+            })
+          )
+          assert.deepStrictEqual(devices, rest)
+        }),
+        VirtualStore.layer
+      )
+    )
+
+    it.effect("one that is held for a merge, which may still be called off", () =>
+      Effect.provide(
+        Effect.gen(function* () {
+          const { devices, oldest } = yield* sixth((_, key) =>
+            Effect.gen(function* () {
+              const store = yield* MemStore
+              const held = Option.getOrThrow(yield* store.find(key))
+              const expiry = yield* DateTime.now.pipe(Effect.map(DateTime.add({ hours: 1 })))
+              yield* store.commit(key, makeHold("test/UserSession", "a".repeat(43), "a merge", held), expiry)
+            })
+          )
+          assert.deepStrictEqual(devices, rest)
+          assert.strictEqual((yield* fieldsAt(keyOf(oldest)))?.ended, true)
+        }),
+        VirtualStore.layer
+      )
+    )
+
+    it.effect("one, if two processes log the same visitor in at once", () =>
+      Effect.provide(
+        Effect.gen(function* () {
+          for (let i = 1; i <= 4; i++) yield* logIn("ada", `device ${i}`)
+          const visitor = yield* UserSession.open()
+          yield* visitor.set({ device: "device 5" })
+          const { token } = Option.getOrThrow(yield* visitor.commit)
+          const [here, there] = [yield* UserSession.open(token), yield* UserSessionElsewhere.open(token)]
+          for (const { update } of [here, there]) yield* update((value) => ({ ...value, userId: "ada" }))
+          // The one has joined the list and added its session when the other one begins.
+          let replaced = 0
+          yield* during(here.commit, there.commit, (operation) => operation === "replace" && ++replaced === 2)
+          assert.deepStrictEqual(yield* devicesOf("ada"), ["device 1", "device 2", "device 3", "device 4", "device 5"])
+        }),
+        VirtualStore.layer
+      )
+    )
+  })
+
+  it.effect(
+    "end a session whose deadline was moved after its first one",
+    test(() =>
+      Effect.gen(function* () {
+        const session = yield* UserSession.open(Option.getOrThrow(yield* logIn("ada", "laptop")))
+        yield* session.renewToken
+        yield* session.setDeadline(yield* DateTime.now.pipe(Effect.map(DateTime.add({ days: 30 }))))
+        const { token } = Option.getOrThrow(yield* session.commit)
+        yield* TestClock.adjust("3 days")
+        assert.strictEqual(yield* UserSession.destroyAllOf("user", "ada"), 1)
+        assert.strictEqual(yield* userOf(token), undefined)
+      })
+    )
+  )
+
+  it.effect(
+    "keep no key of a session that has logged out or expired",
+    test(() =>
+      Effect.gen(function* () {
+        const keys = Effect.map(
+          Effect.flatMap(SessionStore, ({ all }) => all),
+          (all) =>
+            [...HashMap.entries(all)].flatMap(([key, text]) =>
+              key.startsWith("index:") ? text.split('"ids"').slice(1) : []
+            )
+        )
+        const token = Option.getOrThrow(yield* logIn("ada", "laptop"))
+        yield* logIn("ada", "phone")
+        yield* (yield* UserSession.open(token)).destroy
+        assert.lengthOf(yield* keys, 1)
+        yield* TestClock.adjust("12 hours")
+        yield* logIn("ada", "tablet")
+        assert.lengthOf(yield* keys, 2)
+        yield* TestClock.adjust("13 hours")
+        yield* logIn("ada", "laptop")
+        assert.lengthOf(yield* keys, 2)
+      })
+    )
+  )
+
+  it.effect(
+    "take a damaged record for an empty one, and a damaged part of it for none",
+    test(() =>
+      Effect.gen(function* () {
+        yield* logIn("ada", "laptop")
+        const store = yield* SessionStore
+        const record = [...HashMap.entries(yield* store.all)].find(([key]) => key.startsWith("index:"))
+        if (record === undefined) return assert.fail("no record")
+        const [key, text] = record
+        const far = yield* DateTime.now.pipe(Effect.map(DateTime.add({ days: 1 })))
+        for (const damaged of [
+          "{",
+          "null",
+          '"text"',
+          '{"members":{}}',
+          '{"members":[null,1,{}]}',
+          text.replace(/"ids":\["/, '"ids":[1,"'),
+          text.replace(/"ids":\[.*?\]/, '"ids":"key"'),
+          text.replace('"isRevoked":false', '"isRevoked":0'),
+          text.replace(/"addedAt":\d+/, '"addedAt":null')
+        ]) {
+          assert.notStrictEqual(damaged, text)
+          yield* store.commit(key, damaged, far)
+          yield* logIn("ada", "phone")
+          assert.deepStrictEqual(yield* devicesOf("ada"), ["phone"], damaged)
+          assert.strictEqual(yield* UserSession.destroyAllOf("user", "ada"), 1, damaged)
+        }
       })
     )
   )

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Latch } from "effect"
+import { Effect, Fiber, Latch } from "effect"
 import { makeLooks, share } from "../../src/internal/looks.ts"
 import { settle } from "./virtualStore.ts"
 
@@ -100,26 +100,6 @@ describe("look-ups at once", () => {
       yield* open
       assert.deepStrictEqual(yield* Effect.forEach(sharing, Fiber.join), [3, 3])
       assert.deepStrictEqual(counts(), { begun: 3, most: 1 })
-      assert.deepStrictEqual(looks, makeLooks())
-    })
-  )
-
-  it.effect("go on behind one that is interrupted just as it is told to look", () =>
-    Effect.gen(function* () {
-      const { begin, look, looks, open } = looking()
-      const leaving: Array<Fiber.Fiber<number, string>> = []
-      const first = yield* begin(
-        Effect.onExit(look, () =>
-          // After the first has told it to begin, and before it does.
-          Effect.sync(() => void Promise.resolve().then(() => leaving[0]?.interruptUnsafe()))
-        )
-      )
-      leaving.push(yield* begin())
-      const sharing = yield* begin()
-      yield* open
-      yield* Fiber.join(first)
-      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
-      assert.isTrue(Exit.isSuccess(yield* Fiber.await(sharing)))
       assert.deepStrictEqual(looks, makeLooks())
     })
   )

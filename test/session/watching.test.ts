@@ -198,6 +198,36 @@ describe("Session.ended", () => {
     })
   })
 
+  test("waits a second for what is to put a session back whose renewal came to nothing", function* () {
+    const { open, token } = yield* stored(EagerSession)
+    const waiting = yield* wait(yield* open)
+    const other = yield* open
+    yield* other.renewToken
+    yield* unheard(other.commit)
+    yield* (yield* MemStore).delete(Option.getOrThrow(yield* other.id))
+    yield* TestClock.adjust("1 second")
+    assert.strictEqual(yield* waiting.now, "waits")
+    yield* TestClock.adjust("999 millis")
+    assert.strictEqual(yield* waiting.now, "waits")
+    yield* TestClock.adjust("1 millis")
+    assert.strictEqual(yield* waiting.now, "destroyed")
+    assert.isTrue(Option.isNone(yield* (yield* EagerSession.open(token)).token))
+  })
+
+  test("tells how a session ended when nothing in the store tells any more", function* () {
+    const { open, token } = yield* stored(PatientSession)
+    const [destroyed, expired] = [yield* open, yield* open]
+    yield* unheard((yield* PatientSession.open(token)).destroy)
+    for (const session of [destroyed, expired]) {
+      yield* session.update(visit)
+      yield* session.commit
+    }
+    yield* TestClock.adjust("30 minutes")
+    assert.strictEqual(yield* destroyed.ended, "destroyed")
+    yield* TestClock.adjust("31 minutes")
+    assert.strictEqual(yield* expired.ended, "expired")
+  })
+
   test("completes at the next look if the session was renewed, and then destroyed by the old token", function* () {
     const { open, token } = yield* stored(UserSession)
     const waiting = yield* wait(yield* open)
