@@ -130,7 +130,7 @@ const change = <A, B, E>(
   decide: (record: IndexRecord, now: number) => Effect.Effect<Change<B>, E>
 ): Effect.Effect<B, E | SessionStoreError> =>
   takeTurn(
-    () => self.queues.get(store, key),
+    () => self.queues.get(store.origin ?? store, key),
     () => undefined,
     () =>
       compareAndSet(

@@ -337,28 +337,28 @@ const neverRefuse = () => undefined
 
 /** A store whose operations can be interrupted, for use in an uninterruptible region. */
 class Interruptible implements Store {
-  readonly #store: Store
+  readonly origin: Store
   readonly restore: Restore
 
   constructor(store: Store, restore: Restore) {
-    this.#store = store
+    this.origin = store
     this.restore = restore
   }
 
   find(token: string) {
-    return this.restore(this.#store.find(token))
+    return this.restore(this.origin.find(token))
   }
 
   create(token: string, data: string, expiry: DateTime.DateTime) {
-    return this.restore(this.#store.create(token, data, expiry))
+    return this.restore(this.origin.create(token, data, expiry))
   }
 
   replace(token: string, expected: string, data: string, expiry: DateTime.DateTime) {
-    return this.restore(this.#store.replace(token, expected, data, expiry))
+    return this.restore(this.origin.replace(token, expected, data, expiry))
   }
 
   delete(token: string) {
-    return this.restore(this.#store.delete(token))
+    return this.restore(this.origin.delete(token))
   }
 }
 
