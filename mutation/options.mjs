@@ -5,9 +5,10 @@ export const stores = ["src/*/*Store.ts", "src/internal/cleanup.ts"]
 export const options = (name, mutate) => ({
   mutate,
   testRunner: "vitest",
-  vitest: { configFile: `mutation/${name}.vitest.config.ts` },
-  plugins: ["@stryker-mutator/vitest-runner", "./mutation/wording.mjs"],
+  vitest: { configFile: `mutation/${name}.vitest.config.ts`, related: false },
+  plugins: ["@stryker-mutator/vitest-runner", "./mutation/wording.mjs", "./mutation/types.mjs"],
   ignorers: ["wording"],
+  checkers: ["types"],
   coverageAnalysis: "perTest",
   concurrency: 2,
   // A test that hangs has thirty seconds, as in vitest.config.ts.
@@ -15,7 +16,7 @@ export const options = (name, mutate) => ({
   // TypeScript 7 has no interface to ask about a tsconfig.json. There is none by this name.
   tsconfigFile: "mutation/tsconfig.json",
   tempDirName: `.stryker-tmp/${name}`,
-  ignorePatterns: ["bench", "docs", "examples", "dist", "mutation/reports", "mutation/node_modules"],
+  ignorePatterns: ["bench", "docs", "dist", "mutation/reports", "mutation/node_modules"],
   reporters: ["clear-text", "html", "json", "progress-append-only"],
   htmlReporter: { fileName: `mutation/reports/${name}.html` },
   jsonReporter: { fileName: `mutation/reports/${name}.json` },

@@ -23,7 +23,9 @@ describe("schedules of requests", () => {
         failures.map((failure) => print(shrink(failure, { subject }), { subject })),
         []
       )
-    }
+    },
+    // Longer than a test may take while mutants are tested.
+    120_000
   )
 
   // A commit that waited was made part of a write on top of an older session, and forgot its own unconfirmed write; a merge

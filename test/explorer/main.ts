@@ -18,6 +18,14 @@ const { values } = parseArgs({
   }
 })
 
+/** Fails rather than look for another fault than was meant, or for none. */
+const assertKnown = (option: string, value: string | undefined, known: ReadonlyArray<string>) => {
+  if (value !== undefined && !known.includes(value)) throw new Error(`--${option} is one of: ${known.join(", ")}`)
+}
+
+assertKnown("faults", values.faults, ["one", "many", "both"])
+assertKnown("planted", values.planted, plantedFaults)
+
 const budgets: ReadonlyArray<Budget> =
   values.faults === "one" || values.faults === "many" ? [values.faults] : ["one", "many"]
 const planted = plantedFaults.find((planted) => planted === values.planted)

@@ -61,8 +61,9 @@ const printed = 3
 const quietly = Effect.provideService(References.MinimumLogLevel, "None")
 
 const runAll = Effect.fnUntraced(function* (store: string, subject: Subject) {
-  for (const [fault, run] of yield* subject) {
-    if (values.fault !== undefined && values.fault !== fault) continue
+  const runs = (yield* subject).filter(([fault]) => values.fault === undefined || values.fault === fault)
+  if (runs.length === 0 && values.store !== undefined) throw new Error(`${store} has no fault ${values.fault}`)
+  for (const [fault, run] of runs) {
     const total = { operations: 0, unknown: 0, twice: 0, undecided: 0, violations: 0 }
     for (let number = 0; number < Number(values.runs); number++) {
       const name = `${fault} ${seed + number}`
