@@ -278,6 +278,32 @@ describe("SessionTest", () => {
       })
     )
 
+    it.effect("sends an Origin with what may change something, and with nothing else", () =>
+      Effect.gen(function* () {
+        const seen: Array<readonly [method: string, origin: string | undefined]> = []
+        const browser = yield* SessionTest.browser(
+          HttpRouter.add(
+            "*",
+            "/",
+            Effect.map(HttpServerRequest.HttpServerRequest, ({ headers, method }) => {
+              seen.push([method, headers.origin])
+              return HttpServerResponse.empty()
+            })
+          )
+        )
+        yield* browser.get("/")
+        yield* browser.head("/")
+        yield* browser.post("/")
+        yield* browser.del("/")
+        assert.deepStrictEqual(seen, [
+          ["GET", undefined],
+          ["HEAD", undefined],
+          ["POST", "https://localhost"],
+          ["DELETE", "https://localhost"]
+        ])
+      })
+    )
+
     it.effect("sends what the test says in place of its own headers", () =>
       Effect.gen(function* () {
         const browser = yield* SessionTest.browser(Echo)

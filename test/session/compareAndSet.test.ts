@@ -38,6 +38,16 @@ describe("the compare-and-set loop", () => {
     )
   }
 
+  it.effect("takes no look for a loss", () =>
+    Effect.gen(function* () {
+      const store = { create: () => Effect.succeed(true), replace: () => Effect.succeed(true) }
+      let looks = 0
+      const decide = () => Effect.succeed(++looks < 10 ? look : write("text", "next", soon, "done"))
+      assert.strictEqual(yield* compareAndSet(store, "key", Effect.succeed("found"), decide, undefined), "done")
+      assert.strictEqual(looks, 10)
+    })
+  )
+
   it.effect("begins with what is known, and looks only if that is not enough", () =>
     Effect.gen(function* () {
       const seen: Array<readonly [found: string, isFresh: boolean]> = []

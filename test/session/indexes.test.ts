@@ -2,11 +2,11 @@
  * All sessions of a user: found, ended and counted, whatever is in progress.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Effect, HashMap, Option, Redacted, Schema, Stream } from "effect"
+import { DateTime, Deferred, Effect, Fiber, HashMap, Option, Redacted, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, SessionStore } from "effect-sessions"
 import { makeHold } from "../../src/internal/envelope.ts"
-import { during, VirtualStore } from "./virtualStore.ts"
+import { during, settle, VirtualStore } from "./virtualStore.ts"
 
 const User = Schema.Struct({ userId: Schema.optionalKey(Schema.String), device: Schema.optionalKey(Schema.String) })
 
@@ -265,9 +265,18 @@ describe("indexes", () => {
         Effect.gen(function* () {
           const store = yield* VirtualStore
           yield* TestClock.adjust("10 minutes")
-          store.gate = () => Effect.yieldNow
+          const latch = yield* Deferred.make<void>()
+          let created = 0
+          // The first one is the record. Each of the others is a session that has joined it.
+          store.gate = (operation) => (operation === "create" && ++created > 1 ? Deferred.await(latch) : Effect.void)
           const devices = Array.from({ length: 8 }, (_, i) => `device ${i}`)
-          yield* Effect.forEach(devices, (device) => logIn("ada", device), { concurrency: "unbounded" })
+          const fibers = yield* Effect.forEach(devices, (device) =>
+            Effect.forkChild(logIn("ada", device), { startImmediately: true })
+          )
+          yield* settle
+          assert.strictEqual(created, 9)
+          yield* Deferred.succeed(latch, undefined)
+          yield* Effect.forEach(fibers, Fiber.join, { discard: true })
           assert.lengthOf(yield* devicesOf("ada"), 5)
         }),
         VirtualStore.layer
@@ -292,6 +301,19 @@ describe("indexes", () => {
       )
     )
   })
+
+  it.effect("ask nothing of the store for what is no public id", () =>
+    Effect.provide(
+      Effect.gen(function* () {
+        const store = yield* VirtualStore
+        for (const id of ["", "index:", "a".repeat(42), "\ud800"]) {
+          assert.deepStrictEqual(yield* UserSession.byId(id), Option.none())
+        }
+        assert.deepStrictEqual(store.calls, [])
+      }),
+      VirtualStore.layer
+    )
+  )
 
   it.effect("take turns in one process, so that log-ins of one user at once do not have to try again", () =>
     Effect.provide(

@@ -161,6 +161,18 @@ describe("Session", () => {
       assert.isTrue(yield* waits(session))
     })
 
+    test("of two sessions into each other, by processes that died, is ended by a log-out by either token", function* () {
+      const [one, other] = yield* byKey
+      const session = yield* one.open
+      yield* hold(keyOf(one.token), keyOf(other.token))
+      yield* hold(keyOf(other.token), keyOf(one.token))
+      yield* session.destroy
+      for (const { token } of [one, other]) {
+        assert.strictEqual((yield* fieldsAt(keyOf(token)))?.ended, true)
+        assert.isFalse(yield* opens(token))
+      }
+    })
+
     test("into a new session that takes more than a minute is called off", function* () {
       const other = yield* stored(UserSession)
       const session = yield* UserSession.open()
@@ -246,13 +258,14 @@ describe("Session", () => {
       const spy = yield* VirtualStore
       const other = yield* stored(UserSession)
       const session = yield* (yield* stored(UserSession)).open
+      yield* session.update(logIn("ada"))
       yield* session.merge(other.token, add)
       spy.plan(2, { when: "after", how: "fails" })
       yield* Effect.flip(session.commit)
       spy.heal()
       assert.isTrue(yield* session.reload)
       yield* session.commit
-      assert.strictEqual((yield* session.get).visits, 2)
+      assert.deepStrictEqual(yield* session.get, { userId: "ada", visits: 2 })
       assert.strictEqual(yield* visitsOf(UserSession, other.token), 0)
     })
 

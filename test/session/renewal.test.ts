@@ -1,7 +1,7 @@
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Fiber, Option, Redacted, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { MemStore, type Session, SessionStoreError } from "effect-sessions"
+import { MemStore, type Session, SessionStore, SessionStoreError } from "effect-sessions"
 import {
   activeFields,
   add,
@@ -334,6 +334,24 @@ describe("Session", () => {
       const renewed = yield* commit(session)
       assert.strictEqual(yield* visitsOf(UserSession, renewed), 2)
       assert.isFalse(yield* opens(token))
+    })
+
+    test("succeeds on a store whose driver repeats a request, and tells only of the second time", function* () {
+      const store = yield* SessionStore
+      const repeating: SessionStore["Service"] = {
+        ...store,
+        replace: (...request) => Effect.andThen(store.replace(...request), store.replace(...request))
+      }
+      const { open, token } = yield* stored(UserSession)
+      const session = yield* Effect.provideService(open, SessionStore, repeating)
+      yield* session.update(visit)
+      yield* session.renewToken
+      const renewing = yield* Effect.forkChild(commit(session), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      const renewed = yield* Fiber.join(renewing)
+      assert.strictEqual(yield* visitsOf(UserSession, renewed), 2)
+      assert.isFalse(yield* opens(token))
+      assert.lengthOf(yield* activeFields, 1)
     })
 
     test("waits for a merge that takes the session over, and goes on if that is given up", function* () {

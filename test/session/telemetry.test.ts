@@ -48,6 +48,15 @@ describe("Session", () => {
           if (listed === undefined) return assert.fail("not listed")
           yield* listed.commit
           yield* visitor.commit
+          const ended = yield* open
+          const late = yield* open
+          yield* ended.destroy
+          yield* late.update(visit)
+          yield* late.commit
+          names()
+          // It is known to have ended.
+          yield* late.update(visit)
+          yield* late.commit
           assert.deepStrictEqual(names(), [])
           yield* (yield* idle.open).commit
           assert.deepStrictEqual(names(), ["Session.open", "Session.commit"])

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Effect, Exit, Fiber, Option, Schema } from "effect"
+import { Context, DateTime, Deferred, Effect, Exit, Fiber, Option, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { MemStore, Session, type SessionEvent, SessionEvents } from "effect-sessions"
+import { Hubs } from "../../src/internal/watches.ts"
 import {
   add,
   commit,
@@ -212,6 +213,50 @@ describe("Session.ended", () => {
     yield* TestClock.adjust("1 millis")
     assert.strictEqual(yield* waiting.now, "destroyed")
     assert.isTrue(Option.isNone(yield* (yield* EagerSession.open(token)).token))
+  })
+
+  test("looks every second for what is to put a session back, though it usually looks less often", function* () {
+    const { open } = yield* stored(UserSession)
+    const waiting = yield* wait(yield* open)
+    const other = yield* open
+    yield* other.renewToken
+    yield* unheard(other.commit)
+    yield* (yield* MemStore).delete(Option.getOrThrow(yield* other.id))
+    yield* TestClock.adjust("10 seconds")
+    assert.strictEqual(yield* waiting.now, "waits")
+    yield* TestClock.adjust("1 second")
+    assert.strictEqual(yield* waiting.now, "destroyed")
+  })
+
+  test("is a renewal if the session was renewed twice since the last look", function* () {
+    const { open } = yield* stored(UserSession)
+    const waiting = yield* wait(yield* open)
+    const other = yield* open
+    yield* other.renewToken
+    const next = yield* UserSession.open(yield* unheard(commit(other)))
+    yield* next.renewToken
+    yield* unheard(next.commit)
+    yield* TestClock.adjust("10 seconds")
+    assert.strictEqual(yield* waiting.now, "renewed")
+  })
+
+  test("is no expiry if the store has lost the session before its time", function* () {
+    const { open, token } = yield* stored(UserSession)
+    const waiting = yield* wait(yield* open)
+    yield* (yield* MemStore).delete(keyOf(token))
+    yield* TestClock.adjust("10 seconds")
+    assert.strictEqual(yield* waiting.now, "destroyed")
+  })
+
+  test("is no expiry at the very end of its time, and is one right after that", function* () {
+    yield* TestClock.adjust("1 minute")
+    const { open } = yield* stored(PatientSession)
+    const session = yield* open
+    yield* TestClock.adjust("1 hour")
+    const waiting = yield* wait(session)
+    assert.strictEqual(yield* waiting.now, "waits")
+    yield* TestClock.adjust("1 millis")
+    assert.strictEqual(yield* waiting.now, "expired")
   })
 
   test("tells how a session ended when nothing in the store tells any more", function* () {
@@ -510,6 +555,39 @@ describe("Session.ended", () => {
     store.plan(1, { when: "after", how: "fails" })
     const ending = yield* during(session.ended, other.destroy, (operation) => operation === "find")
     assert.strictEqual(ending, "destroyed")
+  })
+
+  test("looks once more for an event that comes while it looks", function* () {
+    const { open, token } = yield* stored(UserSession)
+    const session = yield* open
+    const bus = yield* SessionEvents
+    const store = yield* VirtualStore
+    const latch = yield* Deferred.make<void>()
+    yield* asked
+    store.gate = () => Deferred.await(latch)
+    const waiting = yield* wait(session)
+    bus.publish({ _tag: "Destroyed", session: "test/UserSession", id: keyOf(token) })
+    yield* Deferred.succeed(latch, undefined)
+    assert.strictEqual(yield* waiting.now, "waits")
+    assert.deepStrictEqual(yield* asked, ["find", "find"])
+    yield* waiting.stop
+  })
+
+  it("keeps nothing for a store in which nobody waits any more", () => {
+    const [hubs, store, bus] = [new Hubs(), {}, SessionEvents.make()]
+    const get = () =>
+      hubs.get(store, bus, () => ({
+        recheckInterval: 10_000,
+        look: () => Effect.never,
+        bus,
+        context: Context.empty()
+      }))
+    const hub = get()
+    const [leaveOne, leaveOther] = [hub.join("one", 1, () => {}), hub.join("other", 1, () => {})]
+    leaveOne()
+    assert.strictEqual(get(), hub)
+    leaveOther()
+    assert.notStrictEqual(get(), hub)
   })
 
   it("needs a recheck interval longer than zero", () => {
