@@ -1,6 +1,6 @@
 import { assert, describe } from "@effect/vitest"
 import { Effect, Option } from "effect"
-import { MemStore, Session } from "effect-sessions"
+import { MemStore } from "effect-sessions"
 import { sealCarrier } from "../../src/internal/session.ts"
 import { withLog } from "../telemetry.ts"
 import {
@@ -8,12 +8,11 @@ import {
   add,
   assertSameToken,
   commit,
+  IndexedSession,
   logIn,
-  nobody,
   opens,
   stored,
   test,
-  User,
   UserSession,
   visit,
   visitsOf
@@ -23,12 +22,6 @@ import { VirtualStore } from "./virtualStore.ts"
 /**
  * What a session does after the response has been sent, when no new token can reach the client.
  */
-
-class IndexedSession extends Session.Service<IndexedSession>()("test/UserSession", {
-  schema: User,
-  initial: nobody,
-  indexes: { user: ({ userId }) => userId }
-}) {}
 
 const warning = (key: string) =>
   `Warn: ${key}: a new token was not saved, because the response that would have carried it has been sent. Commit ` +
@@ -110,7 +103,7 @@ describe("Session", () => {
             if (renewed) yield* session.renewToken
             yield* session.commit
             yield* session.commit
-            assert.deepStrictEqual(logged, [warning("test/UserSession")])
+            assert.deepStrictEqual(logged, [warning("test/IndexedSession")])
             assert.deepStrictEqual(yield* activeFields, before)
             assert.strictEqual(yield* (yield* MemStore).size, 1)
             assert.strictEqual(yield* visitsOf(IndexedSession, token), 1)

@@ -1,18 +1,18 @@
 import { assert, describe } from "@effect/vitest"
 import { Effect, Exit, Fiber, HashMap, Option, type Redacted, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { MemStore, Session, type SessionStore } from "effect-sessions"
+import { MemStore, type SessionStore } from "effect-sessions"
 import {
   activeFields,
   add,
   assertSameToken,
   commit,
+  IndexedSession,
   logIn,
-  nobody,
   opens,
   stored,
   test,
-  User,
+  type User,
   type UserHandle,
   UserSession,
   UserSessionElsewhere,
@@ -58,12 +58,6 @@ const failing = Effect.fnUntraced(function* <A, E>(effect: Effect.Effect<A, E>, 
   assert.isTrue(hasCome())
   store.heal()
 })
-
-class IndexedSession extends Session.Service<IndexedSession>()("test/IndexedSession", {
-  schema: User,
-  initial: nobody,
-  indexes: { user: ({ userId }) => userId }
-}) {}
 
 /** Sessions that anybody could open or list. */
 const active = Effect.map(activeFields, (all) => all.filter(({ pending }) => pending === undefined))

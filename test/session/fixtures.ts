@@ -40,6 +40,12 @@ export class IdleSessionElsewhere extends Session.Service<IdleSessionElsewhere>(
   idleTimeout: "20 minutes"
 }) {}
 
+export class IndexedSession extends Session.Service<IndexedSession>()("test/IndexedSession", {
+  schema: User,
+  initial: nobody,
+  indexes: { user: ({ userId }) => userId }
+}) {}
+
 /** The class of another deployment: same key, another schema. */
 export class NewerSession extends Session.Service<NewerSession>()("test/UserSession", {
   schema: Schema.Struct({ user: Schema.String }),

@@ -50,6 +50,12 @@ const userOf = Effect.fnUntraced(function* (token: Redacted.Redacted<string>) {
   return (yield* (yield* UserSession.open(token)).get).userId
 })
 
+/** The record of the only user, with its key. */
+const record = Effect.map(
+  Effect.flatMap(SessionStore, ({ all }) => all),
+  (all) => [...HashMap.entries(all)].find(([key]) => key.startsWith("index:")) ?? assert.fail("no record")
+)
+
 describe("indexes", () => {
   it.effect(
     "find the sessions of a user in the order in which they began, and of nobody else",
@@ -70,15 +76,14 @@ describe("indexes", () => {
       Effect.gen(function* () {
         yield* logIn("ada", "laptop")
         const store = yield* SessionStore
-        const record = [...HashMap.entries(yield* store.all)].find(([key]) => key.startsWith("index:"))
-        if (record === undefined) return assert.fail("no record")
+        const [key, text] = yield* record
         const far = yield* DateTime.now.pipe(Effect.map(DateTime.add({ days: 1 })))
         for (const damaged of [
-          record[1].replace(/"deadline":\d+/, '"deadline":1e300'),
-          record[1].replace('"index"', '"revokedAt":8.64e15,"index"')
+          text.replace(/"deadline":\d+/, '"deadline":1e300'),
+          text.replace('"index"', '"revokedAt":8.64e15,"index"')
         ]) {
-          assert.notStrictEqual(damaged, record[1])
-          yield* store.commit(record[0], damaged, far)
+          assert.notStrictEqual(damaged, text)
+          yield* store.commit(key, damaged, far)
           assert.isTrue(Option.isSome(yield* logIn("ada", "phone")))
         }
       })
@@ -387,9 +392,7 @@ describe("indexes", () => {
       Effect.gen(function* () {
         yield* logIn("ada", "laptop")
         const store = yield* SessionStore
-        const record = [...HashMap.entries(yield* store.all)].find(([key]) => key.startsWith("index:"))
-        if (record === undefined) return assert.fail("no record")
-        const [key, text] = record
+        const [key, text] = yield* record
         const far = yield* DateTime.now.pipe(Effect.map(DateTime.add({ days: 1 })))
         for (const damaged of [
           "{",

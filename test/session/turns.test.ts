@@ -5,12 +5,11 @@ import { Session } from "effect-sessions"
 import { makeQueue, Queues, settle as settleAlong, takeAlong, takeTurn } from "../../src/internal/turns.ts"
 import {
   activeFields,
+  IndexedSession,
   logIn,
-  nobody,
   opens,
   stored,
   test,
-  User,
   type UserHandle,
   UserSession,
   UserSessionElsewhere,
@@ -22,12 +21,6 @@ import { Caller, settle, VirtualStore } from "./virtualStore.ts"
 /**
  * Simultaneous commits of one session, in one process: they take turns.
  */
-
-class IndexedSession extends Session.Service<IndexedSession>()("test/IndexedSession", {
-  schema: User,
-  initial: nobody,
-  indexes: { user: ({ userId }) => userId }
-}) {}
 
 const write = (session: UserHandle) => Effect.andThen(session.update(visit), session.commit)
 
