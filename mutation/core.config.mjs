@@ -9,14 +9,14 @@ export default options("core", [
 ])
 
 // Mutants that survive, and may:
-// - a check of `_tag` before a field that only that variant has (`id`, `status`, `commit`, `destroy`, `merge`,
-//   `renewToken`): TypeScript demands it, and without it the field is undefined, which comes to the same
-// - the default "renew" of `undecodable`, the "nothing" of `claim`, the tag "RenewedElsewhere": all that is asked is whether
-//   it is another
-// - the early return of `renewToken` if the session has ended: the code after it has the same result
-// - whether a span is made where there is no tracer, and whether it captures a stack; how many sessions a page has: only
-//   time tells
+// - a shortcut that saves time, memory or a look-up, and whose result is that of the code after it: `length`, `size`,
+//   `isNew`, `isPending`, `isAsBefore`, `discard`, the default of what is a tag or a text of nobody
+// - what is let go of when nobody waits any more, as no call can see it: listeners, places, the pool of random bytes
+// - the last millisecond, draw or member of a bound that is a choice and no promise
+// - which half of a hash an odd character goes to, and in which order equals are evicted
+// - what a session is overwritten with that has expired long ago
+// - whether a span captures a stack
 // - the status of a response to a client that disconnected: nobody gets it
-// - the identifier of an error's schema, and the value of the cookie that is made to try its options
-// - a cookie or a domain that is undefined: its text "undefined" is no token, and a valid domain
-// - the anchors of `127.` and `[::1]`: no URL has a host with more before or after them
+// - the identifier of an error's schema or of a service, and the value of the cookie that is made to try its options
+// - the second of two checks that see the same, such as a revoked member at the join and at the confirmation
+// - what is done for a fiber that is interrupted between two steps which Effect runs at once today
