@@ -122,7 +122,10 @@ interface Change<B> {
   readonly result: B
 }
 
-/** Changes a record by compare-and-set, one change at a time in a process. */
+/**
+ * Changes a record by compare-and-set. In one process, calls of `destroyAllOf` take turns at it. Commits do not wait for
+ * them or for each other, so a call to the store that hangs holds up no log-in.
+ */
 const change = <A, B, E>(
   self: Records<A>,
   store: Store,
@@ -130,7 +133,7 @@ const change = <A, B, E>(
   decide: (record: IndexRecord, now: number) => Effect.Effect<Change<B>, E>
 ): Effect.Effect<B, E | SessionStoreError> =>
   takeTurn(
-    () => self.queues.get(store.origin ?? store, key),
+    () => self.queues.get(store, key),
     () => undefined,
     () =>
       compareAndSet(

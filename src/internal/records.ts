@@ -19,8 +19,6 @@ import { Hubs } from "./watches.ts"
 export interface Store extends Pick<SessionStore["Service"], "find" | "create" | "replace" | "delete"> {
   /** Makes waiting as interruptible as the operations of this store. */
   readonly restore?: Restore
-  /** The store behind this one, if there is one: what takes turns is found by it. */
-  readonly origin?: object
 }
 
 /** Which sessions belong together, and how many may. */

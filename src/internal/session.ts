@@ -337,28 +337,28 @@ const neverRefuse = () => undefined
 
 /** A store whose operations can be interrupted, for use in an uninterruptible region. */
 class Interruptible implements Store {
-  readonly origin: Store
+  readonly #store: Store
   readonly restore: Restore
 
   constructor(store: Store, restore: Restore) {
-    this.origin = store
+    this.#store = store
     this.restore = restore
   }
 
   find(token: string) {
-    return this.restore(this.origin.find(token))
+    return this.restore(this.#store.find(token))
   }
 
   create(token: string, data: string, expiry: DateTime.DateTime) {
-    return this.restore(this.origin.create(token, data, expiry))
+    return this.restore(this.#store.create(token, data, expiry))
   }
 
   replace(token: string, expected: string, data: string, expiry: DateTime.DateTime) {
-    return this.restore(this.origin.replace(token, expected, data, expiry))
+    return this.restore(this.#store.replace(token, expected, data, expiry))
   }
 
   delete(token: string) {
-    return this.restore(this.origin.delete(token))
+    return this.restore(this.#store.delete(token))
   }
 }
 

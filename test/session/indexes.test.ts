@@ -320,32 +320,6 @@ describe("indexes", () => {
     )
   )
 
-  it.effect("take turns in one process, so that log-ins of one user at once do not have to try again", () =>
-    Effect.provide(
-      Effect.gen(function* () {
-        class AnySession extends Session.Service<AnySession>()("test/AnySession", {
-          schema: User,
-          initial: () => ({}),
-          indexes: { user: (value) => value.userId }
-        }) {}
-        const store = yield* VirtualStore
-        store.gate = () => Effect.yieldNow
-        const logInAnywhere = Effect.gen(function* () {
-          const session = yield* AnySession.open()
-          yield* session.set({ userId: "ada" })
-          yield* session.commit
-        })
-        yield* Effect.all(
-          Array.from({ length: 50 }, () => logInAnywhere),
-          { concurrency: "unbounded" }
-        )
-        assert.lengthOf(store.calls, 50 * 4)
-        assert.strictEqual(yield* AnySession.destroyAllOf("user", "ada"), 50)
-      }),
-      VirtualStore.layer
-    )
-  )
-
   it.effect(
     "end a session whose deadline was moved after its first one",
     test(() =>
