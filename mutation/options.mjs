@@ -11,7 +11,7 @@ export const options = (name, mutate) => ({
   checkers: ["types"],
   coverageAnalysis: "perTest",
   concurrency: 2,
-  // A test that hangs has thirty seconds, as in vitest.config.ts.
+  // Beyond what the tests take by themselves.
   timeoutMS: 60_000,
   // TypeScript 7 has no interface to ask about a tsconfig.json. There is none by this name.
   tsconfigFile: "mutation/tsconfig.json",

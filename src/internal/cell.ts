@@ -61,6 +61,7 @@ export const isThere = <A>({ records, state }: Cell<A>, found: Found<A>, now: nu
 /** Continues from what was found, with the changes applied again, and returns whether another commit was faster. */
 export const rebaseCell = <A>(cell: Cell<A>, state: Stored<A>, kept: Kept<A>): boolean => {
   const rebased = rebase(state, kept)
+  if (rebased === state) return false
   cell.state = rebased
   return rebased.changes === state.changes && state.changes.length > 0 && !isUnchanged(rebased.text, state.text)
 }

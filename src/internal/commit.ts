@@ -160,6 +160,7 @@ const warnOfSeal = <A>(cell: Cell<A>): Effect.Effect<void> => {
  * session.
  */
 const isTrivial = Effect.fnUntraced(function* <A>(cell: Cell<A>, state: New<A>) {
+  if (state.changes.length === 0) return true
   const { envelope, initial } = cell.records
   const changed = yield* envelope.encode(state.contents)
   const untouched = yield* envelope.encode({ ...state.base, value: initial() })
@@ -189,7 +190,7 @@ const attempt = <A>(
     return Effect.succeed({ text: touch(state.text, contents.usedAt), contents, changes })
   }
   // A new session without its changes must not be listed yet.
-  const isPending = changes === nothing
+  const isPending = state._tag === "New" && changes === nothing
   return Effect.mapEager(cell.records.envelope.encode(contents, { isPending }), (text) => ({ text, contents, changes }))
 }
 

@@ -184,9 +184,10 @@ const toBury = Effect.fnUntraced(function* <A>(
   secret: Secret,
   patience: Patience
 ): Effect.fn.Return<Step<Pending<A> | undefined>, SessionError> {
+  const now = yield* Clock.currentTimeMillis
+  // Only now: the fiber may have yielded, and a change may have been made meanwhile.
   const { state } = cell
   if (state._tag !== "Stored") return done(undefined)
-  const now = yield* Clock.currentTimeMillis
   if (patience(cell, found)) return wait
   const tombstone = makeTombstone(cell.records.key, secret.key)
   if (isThere(cell, found, now)) {

@@ -73,8 +73,9 @@ export class Queues<Seen, Along> {
   }
 }
 
-/** Includes the next places in the running turn, which has included none yet, in order, as long as `join` returns `true`. */
+/** Includes the next places in the running turn, in order, as long as `join` returns `true`. */
 export const takeAlong = <Seen, Along>(queue: Queue<Seen, Along>, join: (along: Along) => boolean): void => {
+  giveBack(queue)
   const end = queue.waiting.findIndex(({ along }) => along === undefined || !join(along))
   queue.along = queue.waiting.splice(0, end < 0 ? queue.waiting.length : end)
 }
