@@ -46,13 +46,15 @@ class TypesChecker {
       copies.set(copy, mutant.id)
     }
     const options = ["--noEmit", "--pretty", "false", "--project", folder]
-    const { error, stdout } = spawnSync("node_modules/.bin/tsc", options, { encoding: "utf8", maxBuffer: 2 ** 30 })
-    if (error !== undefined) throw error
+    const tsc = spawnSync("node_modules/.bin/tsc", options, { encoding: "utf8", maxBuffer: 2 ** 30 })
+    if (tsc.error !== undefined) throw tsc.error
     const reasons = new Map()
-    for (const [, file, reason] of stdout.matchAll(/^(.+?)\(\d+,\d+\): error (TS\d+: .*)$/gm)) {
+    for (const [, file, reason] of tsc.stdout.matchAll(/^(.+?)\(\d+,\d+\): error (TS\d+: .*)$/gm)) {
       if (!copies.has(file)) throw new Error(`${file} does not compile: ${reason}`)
       reasons.set(copies.get(file), reason)
     }
+    // It may have ended before it checked a mutant.
+    if (tsc.status !== 0 && reasons.size === 0) throw new Error(`tsc: ${tsc.signal ?? tsc.stdout}`)
     for (const copy of copies.keys()) rmSync(copy)
     const resultOf = (reason) => (reason === undefined ? { status: "passed" } : { status: "compileError", reason })
     return Object.fromEntries(mutants.map(({ id }) => [id, resultOf(reasons.get(id))]))

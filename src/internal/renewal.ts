@@ -76,6 +76,7 @@ const takeOut = <A>(
   { base, key }: Stored<A>,
   kept: Kept<A>
 ): Effect.Effect<void> => {
+  if (base.memberOf.length === 0) return Effect.void
   const isKept = (record: string) => kept.contents.memberOf.includes(record)
   return Effect.andThen(
     tidy(records, store, base.memberOf.filter(isKept), kept.key),

@@ -3,6 +3,7 @@
  */
 import { parseArgs } from "node:util"
 import * as effectSessions from "effect-sessions"
+import { assertKnown } from "../commandLine.ts"
 import { explore, print, shrink } from "./explore.ts"
 import type { Budget } from "./plan.ts"
 import { makeSubject } from "./subject.ts"
@@ -17,11 +18,6 @@ const { values } = parseArgs({
     show: { type: "string", default: "1" }
   }
 })
-
-/** Fails rather than look for another fault than was meant, or for none. */
-const assertKnown = (option: string, value: string | undefined, known: ReadonlyArray<string>) => {
-  if (value !== undefined && !known.includes(value)) throw new Error(`--${option} is one of: ${known.join(", ")}`)
-}
 
 assertKnown("faults", values.faults, ["one", "many", "both"])
 assertKnown("planted", values.planted, plantedFaults)

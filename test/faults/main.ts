@@ -4,6 +4,7 @@
  */
 import { parseArgs } from "node:util"
 import { Effect, Random, References, type Scope } from "effect"
+import { assertKnown } from "../commandLine.ts"
 import { plantedFaults } from "./clients.ts"
 import { clusterRig, type Fault, faults, postgresRig, type Rig, redisRig } from "./rig.ts"
 import { type Result, type RunOptions, runOnce } from "./run.ts"
@@ -44,11 +45,6 @@ const subjects: Readonly<Record<string, Subject>> = {
   sqlite: Effect.map(sqliteRun, ({ faultsOfFiles, runOnFile }) =>
     faultsOfFiles.map((fault) => [fault, (options: RunOptions) => runOnFile(fault, options)])
   )
-}
-
-/** Fails rather than run nothing, or without the fault. */
-const assertKnown = (option: string, value: string | undefined, known: ReadonlyArray<string>) => {
-  if (value !== undefined && !known.includes(value)) throw new Error(`--${option} is one of: ${known.join(", ")}`)
 }
 
 assertKnown("store", values.store, Object.keys(subjects))
